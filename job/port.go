@@ -6,7 +6,17 @@ package job
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
+)
+
+var (
+	// ErrGone is an operation on a delivery that is no longer ours: deleted,
+	// lapsed and received by somebody else, or past SQS's 12 hours.
+	ErrGone = errors.New("the delivery is no longer ours")
+	// ErrNoRoom is a message that with its attributes exceeds MaxBody, and for
+	// which no payload prefix is configured.
+	ErrNoRoom = errors.New("no room for the attributes beside the body")
 )
 
 // Delivery is one receipt of one SQS message.

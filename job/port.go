@@ -17,6 +17,9 @@ var (
 	// ErrNoRoom is a message that with its attributes exceeds MaxBody, and for
 	// which no payload prefix is configured.
 	ErrNoRoom = errors.New("no room for the attributes beside the body")
+	// ErrDenied is a queue that is missing or that we may not use: it stays so
+	// until somebody mends it, and asking again at once is a hot loop.
+	ErrDenied = errors.New("the queue is missing or access to it is denied")
 )
 
 // Delivery is one receipt of one SQS message.

@@ -3,6 +3,7 @@ package job
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -265,14 +266,12 @@ func (s *scanner) digits() *FieldError {
 // unquote returns what a string says that quoted has passed over.
 func unquote(quoted []byte) string {
 	inner := quoted[1 : len(quoted)-1]
-	for _, c := range inner {
-		if c == '\\' {
-			var s string
-			if err := json.Unmarshal(quoted, &s); err != nil {
-				panic(err) // quoted has checked it
-			}
-			return s
+	if slices.Contains(inner, '\\') {
+		var s string
+		if err := json.Unmarshal(quoted, &s); err != nil {
+			panic(err) // quoted has checked it
 		}
+		return s
 	}
 	return string(inner)
 }

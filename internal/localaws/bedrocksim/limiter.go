@@ -1,0 +1,428 @@
+package bedrocksim
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Quota is what AWS lets one model do in one Region. A zero field is no limit.
+type Quota struct {
+	RPM float64 // requests per minute
+	TPM float64 // tokens per minute
+	TPD int64   // tokens per day, UTC; the moment of AWS's reset is UNCONFIRMED
+}
+
+// Shape is how a limiter remembers a minute. AWS documents what a request is
+// charged and not this, so every plausible form is here. The zero Shape is
+// [Rolling]; a Shape of several windows admits what all of them admit.
+type Shape []window
+
+type window struct {
+	calendar bool
+	hold     time.Duration // bucket: the time in which it fills; else 0
+}
+
+var (
+	// Rolling never admits more than the quota in any 60 s.
+	Rolling = Shape{{}}
+	// Calendar never admits more than the quota between :00 and :00.
+	Calendar = Shape{{calendar: true}}
+)
+
+// Bucket holds so much time's worth of the quota, starts full, and refills at
+// the quota's rate.
+func Bucket(hold time.Duration) Shape { return Shape{{hold: hold}} }
+
+// All is the composition of shapes: each of them must admit.
+func All(shapes ...Shape) Shape { return slices.Concat(shapes...) }
+
+// MarshalText writes the form that UnmarshalText reads.
+func (s Shape) MarshalText() ([]byte, error) {
+	if len(s) == 0 {
+		s = Rolling
+	}
+	var parts []string
+	for _, w := range s {
+		switch {
+		case w.calendar:
+			parts = append(parts, "calendar")
+		case w.hold > 0:
+			parts = append(parts, "bucket:"+w.hold.String())
+		default:
+			parts = append(parts, "rolling")
+		}
+	}
+	return []byte(strings.Join(parts, "+")), nil
+}
+
+// UnmarshalText reads "rolling", "calendar", "bucket:10s", or several of them
+// joined by "+".
+func (s *Shape) UnmarshalText(text []byte) error {
+	var shape Shape
+	for part := range strings.SplitSeq(string(text), "+") {
+		kind, hold, sized := strings.Cut(part, ":")
+		switch {
+		case kind == "rolling" && !sized:
+			shape = append(shape, Rolling...)
+		case kind == "calendar" && !sized:
+			shape = append(shape, Calendar...)
+		case kind == "bucket" && sized:
+			d, err := time.ParseDuration(hold)
+			if err != nil {
+				return fmt.Errorf("shape %q: %w", part, err)
+			}
+			if d <= 0 {
+				return fmt.Errorf("shape %q: a bucket holds more than 0 s", part)
+			}
+			shape = append(shape, Bucket(d)...)
+		default:
+			return fmt.Errorf("shape %q: want rolling, calendar or bucket:DURATION", part)
+		}
+	}
+	*s = shape
+	return nil
+}
+
+// Cause says which limit refused a request; Admitted is none.
+type Cause string
+
+// The causes of a refusal.
+const (
+	Admitted Cause = ""
+	Requests Cause = "requests"
+	Tokens   Cause = "tokens"
+	Day      Cause = "day"
+)
+
+// Charge is what one admitted request has taken, until it is settled.
+type Charge struct {
+	at     time.Time
+	tokens float64
+}
+
+// Neighbour is another tenant of the same quota: small requests in a steady
+// stream, through the same limiter. What it is refused it does not ask again.
+type Neighbour struct {
+	Fraction float64       // of the requests and of the tokens per minute
+	On, Off  time.Duration // bursts: On with the stream, Off without; On zero: always
+}
+
+// Limiter is one quota under one shape: the ledger that AWS keeps. It has no
+// clock, lock or goroutine; the caller serialises, and its times never go back.
+type Limiter struct {
+	quota   Quota
+	minutes []minuteMeters
+	day     calendarMeter
+
+	neighbour Neighbour
+	since     time.Time     // when the neighbour came: the phase of its bursts
+	next      time.Time     // its next request
+	every     time.Duration // between its requests; 0: no neighbour
+	size      float64       // tokens of each
+	taken     Taken
+}
+
+// Taken is what the neighbour was granted.
+type Taken struct {
+	Requests int64
+	Tokens   float64
+}
+
+// minuteMeters is one window of the shape in both dimensions.
+type minuteMeters struct{ requests, tokens meter }
+
+// NewLimiter starts with nothing taken: buckets are full, minutes empty.
+func NewLimiter(q Quota, s Shape, now time.Time) *Limiter {
+	if len(s) == 0 {
+		s = Rolling
+	}
+	l := &Limiter{day: calendarMeter{span: 24 * time.Hour}}
+	for _, w := range s {
+		l.minutes = append(l.minutes, minuteMeters{w.meter(1), w.meter(0)})
+	}
+	l.SetQuota(now, q)
+	return l
+}
+
+// meter returns the account of the window in one dimension. least is the
+// smallest capacity of a bucket: one that holds less than one request would
+// never admit any.
+func (w window) meter(least float64) meter {
+	switch {
+	case w.calendar:
+		return &calendarMeter{span: time.Minute}
+	case w.hold > 0:
+		return &bucketMeter{hold: w.hold, least: least}
+	default:
+		return &rollingMeter{}
+	}
+}
+
+// Admit starts a request that reserves so many tokens, or says what refused
+// it. A refusal takes nothing.
+func (l *Limiter) Admit(now time.Time, reservation int64) (Charge, Cause) {
+	l.advance(now)
+	return l.admit(now, float64(reservation))
+}
+
+func (l *Limiter) admit(now time.Time, tokens float64) (Charge, Cause) {
+	if !l.day.admits(now, tokens) {
+		return Charge{}, Day
+	}
+	for _, m := range l.minutes {
+		if !m.requests.admits(now, 1) {
+			return Charge{}, Requests
+		}
+		if !m.tokens.admits(now, tokens) {
+			return Charge{}, Tokens
+		}
+	}
+	l.day.take(now, tokens)
+	for _, m := range l.minutes {
+		m.requests.take(now, 1)
+		m.tokens.take(now, tokens)
+	}
+	return Charge{at: now, tokens: tokens}, Admitted
+}
+
+// Settle replaces the charge by what the request really cost, which may be
+// more than it reserved. The charge stands at the moment of its start: what has
+// left the minute by then is not charged again. Call it once per charge.
+func (l *Limiter) Settle(now time.Time, c Charge, settled int64) {
+	l.advance(now)
+	back := c.tokens - float64(settled)
+	l.day.give(now, c.at, back)
+	for _, m := range l.minutes {
+		m.tokens.give(now, c.at, back)
+	}
+}
+
+// SetQuota changes the quota in mid-run. A bucket keeps its level as far as the
+// new capacity holds it.
+func (l *Limiter) SetQuota(now time.Time, q Quota) {
+	l.advance(now)
+	l.quota = q
+	l.day.limit = float64(q.TPD)
+	for _, m := range l.minutes {
+		m.requests.setLimit(now, q.RPM)
+		m.tokens.setLimit(now, q.TPM)
+	}
+	l.stream(now)
+}
+
+// SetNeighbour replaces the neighbour; one without a fraction is none.
+func (l *Limiter) SetNeighbour(now time.Time, n Neighbour) {
+	l.advance(now)
+	l.neighbour, l.since = n, now
+	l.stream(now)
+}
+
+// Neighbour returns what the neighbour was granted so far.
+func (l *Limiter) Neighbour(now time.Time) Taken {
+	l.advance(now)
+	return l.taken
+}
+
+// neighbourTick is the time between a neighbour's requests where tokens alone
+// are limited. Shorter costs time in simulations, longer makes clumps that
+// would look like bursts to a bucket of one second.
+const neighbourTick = 100 * time.Millisecond
+
+// stream works out size and spacing of the neighbour's requests.
+func (l *Limiter) stream(now time.Time) {
+	f := l.neighbour.Fraction
+	switch {
+	case f <= 0 || l.quota.RPM == 0 && l.quota.TPM == 0:
+		l.every = 0
+		return
+	case l.quota.RPM > 0:
+		l.every = time.Duration(float64(time.Minute) / (f * l.quota.RPM))
+	default:
+		l.every = neighbourTick
+	}
+	l.size = f * l.quota.TPM * l.every.Minutes()
+	l.next = now.Add(l.every)
+}
+
+// neighbourMemory is how far back the neighbour's requests are caught up with
+// after a time in which nobody asked: the minute is all that a window
+// remembers, so that an idle hour costs nothing. (It spares the neighbour some
+// of the day's quota.)
+const neighbourMemory = 2 * time.Minute
+
+// advance lets the neighbour do what it did since the last call.
+func (l *Limiter) advance(now time.Time) {
+	if l.every == 0 {
+		return
+	}
+	if idle := now.Sub(l.next) - neighbourMemory; idle > 0 {
+		l.next = l.next.Add(idle.Truncate(l.every))
+	}
+	for ; !l.next.After(now); l.next = l.next.Add(l.every) {
+		n := l.neighbour
+		if n.On > 0 && l.next.Sub(l.since)%(n.On+n.Off) >= n.On {
+			continue
+		}
+		if _, cause := l.admit(l.next, l.size); cause == Admitted {
+			l.taken.Requests++
+			l.taken.Tokens += l.size
+		}
+	}
+}
+
+// meter is the account of one dimension (requests or tokens) in one window.
+// Without a limit it admits all.
+type meter interface {
+	admits(now time.Time, cost float64) bool
+	take(now time.Time, cost float64)
+	// give returns a part of what was taken at start; a negative part takes more.
+	give(now, start time.Time, part float64)
+	setLimit(now time.Time, perMinute float64)
+}
+
+// rollingMeter counts what started in the last 60 s, exactly.
+type rollingMeter struct {
+	limit float64
+	used  float64
+	log   []entry // by time, one entry per moment; those before head are gone
+	head  int
+}
+
+type entry struct {
+	at   time.Time
+	cost float64
+}
+
+func (m *rollingMeter) expire(now time.Time) {
+	for m.head < len(m.log) && !m.log[m.head].at.Add(time.Minute).After(now) {
+		m.used -= m.log[m.head].cost
+		m.head++
+	}
+	// Half of the log gone pays for moving the other half.
+	if m.head > 64 && m.head > len(m.log)/2 {
+		m.log = append(m.log[:0], m.log[m.head:]...)
+		m.head = 0
+	}
+	if m.head == len(m.log) {
+		m.used = 0 // what rounding may have left
+	}
+}
+
+func (m *rollingMeter) admits(now time.Time, cost float64) bool {
+	m.expire(now)
+	return m.limit == 0 || m.used+cost <= m.limit+rounding
+}
+
+func (m *rollingMeter) take(now time.Time, cost float64) {
+	if m.limit == 0 {
+		return // nobody asks: spare the log
+	}
+	m.used += cost
+	if last := len(m.log) - 1; last >= m.head && m.log[last].at.Equal(now) {
+		m.log[last].cost += cost
+		return
+	}
+	m.log = append(m.log, entry{now, cost})
+}
+
+func (m *rollingMeter) give(now, start time.Time, part float64) {
+	m.expire(now)
+	live := m.log[m.head:]
+	i, found := slices.BinarySearchFunc(live, start, func(e entry, t time.Time) int { return e.at.Compare(t) })
+	if found {
+		live[i].cost -= part
+		m.used -= part
+	}
+}
+
+func (m *rollingMeter) setLimit(_ time.Time, perMinute float64) { m.limit = perMinute }
+
+// calendarMeter counts what started since the last full minute or day. It
+// counts without a limit too, so that a limit that comes at noon knows the
+// morning.
+type calendarMeter struct {
+	span  time.Duration
+	limit float64
+	begin time.Time
+	used  float64
+}
+
+func (m *calendarMeter) turn(now time.Time) {
+	if begin := now.Truncate(m.span); !begin.Equal(m.begin) {
+		m.begin, m.used = begin, 0
+	}
+}
+
+func (m *calendarMeter) admits(now time.Time, cost float64) bool {
+	m.turn(now)
+	return m.limit == 0 || m.used+cost <= m.limit+rounding
+}
+
+func (m *calendarMeter) take(now time.Time, cost float64) {
+	m.turn(now)
+	m.used += cost
+}
+
+func (m *calendarMeter) give(now, start time.Time, part float64) {
+	m.turn(now)
+	if start.Truncate(m.span).Equal(m.begin) {
+		m.used -= part
+	}
+}
+
+func (m *calendarMeter) setLimit(_ time.Time, perMinute float64) { m.limit = perMinute }
+
+// bucketMeter holds hold's worth of the limit. It admits when its level
+// reaches the smaller of cost and capacity, and then goes below zero: a request
+// larger than the bucket passes when the bucket is full.
+type bucketMeter struct {
+	hold  time.Duration
+	least float64
+
+	limit    float64 // per minute
+	capacity float64
+	level    float64
+	at       time.Time // when level was true
+}
+
+func (m *bucketMeter) refill(now time.Time) {
+	m.level = math.Min(m.capacity, m.level+m.limit*now.Sub(m.at).Minutes())
+	m.at = now
+}
+
+func (m *bucketMeter) admits(now time.Time, cost float64) bool {
+	if m.limit == 0 {
+		return true
+	}
+	m.refill(now)
+	return m.level >= math.Min(cost, m.capacity)-rounding
+}
+
+func (m *bucketMeter) take(now time.Time, cost float64) {
+	if m.limit > 0 {
+		m.level -= cost
+	}
+}
+
+func (m *bucketMeter) give(now, _ time.Time, part float64) {
+	m.refill(now)
+	m.level = math.Min(m.capacity, m.level+part)
+}
+
+func (m *bucketMeter) setLimit(now time.Time, perMinute float64) {
+	unlimited := m.limit == 0
+	m.refill(now)
+	m.limit = perMinute
+	m.capacity = math.Max(m.least, perMinute*m.hold.Minutes())
+	if unlimited || m.level > m.capacity {
+		m.level = m.capacity
+	}
+}
+
+// rounding is what sums of float64 may be off by, in tokens or requests.
+// Smaller, and a caller that waits to the nanosecond for its turn is refused;
+// larger, and the limiter admits what it should not.
+const rounding = 1e-6

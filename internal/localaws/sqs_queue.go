@@ -1,0 +1,634 @@
+package localaws
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of SQS (aws-facts G).
+const (
+	maxMessageBytes = 1 << 20
+	maxInFlight     = 120_000
+	maxVisibility   = 12 * time.Hour // from the receive, however often it is extended
+	// agedReceives is the receive count from which a message goes to the back of
+	// the queue, where the redrive policy allows more receives than that.
+	agedReceives = 3
+)
+
+// queue is the state of one queue, guarded by sqsServer.mu. A message is either
+// ready (visible) or hidden (delayed, or in flight).
+type queue struct {
+	serial     uint32
+	name       string
+	attributes map[string]string // every settable one that has a value
+	redrive    redrivePolicy
+	created    time.Time
+	modified   time.Time
+	deleted    bool
+
+	messages map[messageID]*message
+	ready    index
+	hidden   index
+	aged     index
+	inFlight int
+	lastRank uint64
+
+	waiters []*waiter   // long polls, the longest waiting first
+	timer   *time.Timer // set while there are waiters and hidden messages
+}
+
+// redrivePolicy is the zero value where a queue has none.
+type redrivePolicy struct {
+	target      string // ARN
+	maxReceives int
+}
+
+// waiter is a long poll that waits for a message.
+type waiter struct {
+	max   int
+	woken chan struct{} // closed when it should look again
+}
+
+func newQueue(serial uint32, name string, attributes map[string]string, now time.Time) *queue {
+	return &queue{
+		serial: serial, name: name, created: now, modified: now,
+		attributes: attributes,
+		messages:   make(map[messageID]*message),
+		ready:      newIndex(byRank),
+		hidden:     newIndex(byVisibility),
+		aged:       newIndex(byAge),
+	}
+}
+
+// number returns a numeric attribute, which settable has checked.
+func (q *queue) number(name string) int {
+	n, err := strconv.Atoi(q.attributes[name])
+	if err != nil {
+		panic("localaws: attribute " + name + " of " + q.name + " is no number")
+	}
+	return n
+}
+
+func (q *queue) seconds(name string) time.Duration {
+	return time.Duration(q.number(name)) * time.Second
+}
+
+func (q *queue) isFIFO() bool { return q.attributes["FifoQueue"] == "true" }
+
+// add puts a new message on the queue.
+func (q *queue) add(m *message, delay time.Duration, now time.Time) {
+	q.lastRank++
+	m.rank = q.lastRank
+	q.messages[m.id] = m
+	q.aged.add(m)
+	m.visibleAt = now.Add(delay)
+	q.hidden.add(m)
+	q.advance(now)
+}
+
+// drop takes a message off the queue.
+func (q *queue) drop(m *message) {
+	delete(q.messages, m.id)
+	q.aged.remove(m)
+	q.takeOut(m)
+}
+
+// takeOut removes a message from ready or hidden, whichever it is in.
+func (q *queue) takeOut(m *message) {
+	if at := m.places[byRank]; at < len(q.ready.heap) && q.ready.heap[at] == m {
+		q.ready.remove(m)
+		return
+	}
+	q.hidden.remove(m)
+	if m.inFlight {
+		m.inFlight = false
+		q.inFlight--
+	}
+}
+
+// hide makes a message that nobody can see visible again at the given time.
+func (q *queue) hide(m *message, until time.Time) {
+	q.takeOut(m)
+	m.visibleAt = until
+	m.inFlight = true
+	q.inFlight++
+	q.hidden.add(m)
+}
+
+// advance brings the queue to the present: what retention ends is dropped, what
+// is due becomes visible, and long polls that can be served are woken.
+func (q *queue) advance(now time.Time) {
+	retention := q.seconds("MessageRetentionPeriod")
+	for m := q.aged.first(); m != nil && !now.Before(m.sent.Add(retention)); m = q.aged.first() {
+		q.drop(m)
+	}
+	for m := q.hidden.first(); m != nil && !now.Before(m.visibleAt); m = q.hidden.first() {
+		q.takeOut(m)
+		if m.receives >= agedReceives && q.redrive.maxReceives > agedReceives {
+			q.lastRank++
+			m.rank = q.lastRank
+		}
+		q.ready.add(m)
+	}
+	q.wake()
+}
+
+// wake wakes as many long polls as there are messages for.
+func (q *queue) wake() {
+	for n := q.ready.Len(); len(q.waiters) > 0 && (n > 0 || q.deleted); {
+		w := q.waiters[0]
+		q.waiters = q.waiters[1:]
+		close(w.woken)
+		n -= w.max
+	}
+}
+
+// leave ends a long poll that may not have been woken.
+func (q *queue) leave(w *waiter) {
+	if i := slices.Index(q.waiters, w); i >= 0 {
+		q.waiters = slices.Delete(q.waiters, i, i+1)
+	}
+}
+
+// sqsServer is the SQS of one Server.
+type sqsServer struct {
+	endpoint func() string
+
+	mu     sync.Mutex // guards all that follows, and the queues
+	queues map[string]*queue
+	serial uint32
+	tasks  []moveTask
+}
+
+func newSQS(endpoint func() string) *sqsServer {
+	return &sqsServer{endpoint: endpoint, queues: make(map[string]*queue)}
+}
+
+func (s *sqsServer) url(name string) string { return s.endpoint() + "/" + account + "/" + name }
+
+func queueARN(name string) string { return "arn:aws:sqs:" + region + ":" + account + ":" + name }
+
+// nameIn returns the queue's name in a URL or an ARN: which host a URL names
+// does not matter, as it does not matter to AWS.
+func nameIn(reference string) string {
+	return reference[strings.LastIndexAny(reference, "/:")+1:]
+}
+
+// lookup returns the queue with its state brought to the present. The caller
+// holds mu.
+func (s *sqsServer) lookup(reference string, now time.Time) (*queue, error) {
+	q, ok := s.queues[nameIn(reference)]
+	if !ok {
+		return nil, errNoQueue
+	}
+	q.advance(now)
+	return q, nil
+}
+
+func (s *sqsServer) exists(reference string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.queues[nameIn(reference)]; !ok {
+		return errNoQueue
+	}
+	return nil
+}
+
+// create makes a queue, or finds the one of that name and the same attributes.
+func (s *sqsServer) create(name string, attributes map[string]string) (string, error) {
+	if err := checkQueueName(name, attributes["FifoQueue"] == "true"); err != nil {
+		return "", err
+	}
+	redrive, err := settable(attributes)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := s.queues[name]; ok {
+		for key, value := range attributes {
+			if q.attributes[key] != value {
+				return "", errQueueExists
+			}
+		}
+		return s.url(name), nil
+	}
+	all := map[string]string{"SqsManagedSseEnabled": "true"}
+	for name, limit := range numeric {
+		all[name] = strconv.Itoa(limit.preset)
+	}
+	maps.Copy(all, attributes)
+	s.serial++
+	q := newQueue(s.serial, name, all, time.Now())
+	q.redrive = redrive
+	s.queues[name] = q
+	return s.url(name), nil
+}
+
+func checkQueueName(name string, fifo bool) error {
+	bare, suffixed := strings.CutSuffix(name, ".fifo")
+	valid := name != "" && len(name) <= 80 && suffixed == fifo
+	for _, c := range []byte(bare) {
+		valid = valid && isEntryByte(c)
+	}
+	if !valid {
+		return invalidParameter("QueueName", "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length, with .fifo at the end of a FIFO queue's name only.")
+	}
+	return nil
+}
+
+// isEntryByte is the alphabet of queue names and batch entry ids.
+func isEntryByte(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_'
+}
+
+// numeric are the attributes that are numbers.
+var numeric = map[string]struct{ least, most, preset int }{
+	"DelaySeconds":                  {0, 900, 0},
+	"MaximumMessageSize":            {1024, maxMessageBytes, maxMessageBytes},
+	"MessageRetentionPeriod":        {60, 1_209_600, 345_600},
+	"ReceiveMessageWaitTimeSeconds": {0, 20, 0},
+	"VisibilityTimeout":             {0, 43_200, 30},
+}
+
+// settable checks attributes of CreateQueue and SetQueueAttributes.
+func settable(attributes map[string]string) (redrive redrivePolicy, err error) {
+	for name, value := range attributes {
+		switch name {
+		case "DelaySeconds", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds", "VisibilityTimeout":
+			n, err := strconv.Atoi(value)
+			if limit := numeric[name]; err != nil || n < limit.least || n > limit.most {
+				return redrive, invalidAttributeValue(name, fmt.Sprintf("must be between %d and %d.", limit.least, limit.most))
+			}
+		case "RedrivePolicy":
+			if redrive, err = parseRedrive(value); err != nil {
+				return redrive, err
+			}
+		case "FifoQueue":
+			if value != "true" {
+				return redrive, invalidAttributeValue(name, "must be true, or absent.")
+			}
+		case "Policy", "RedriveAllowPolicy", "KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "SqsManagedSseEnabled",
+			"ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit":
+		default:
+			return redrive, invalidAttributeName(name)
+		}
+	}
+	return redrive, nil
+}
+
+// parseRedrive reads a RedrivePolicy. The empty value takes a policy off.
+func parseRedrive(value string) (redrivePolicy, error) {
+	if value == "" {
+		return redrivePolicy{}, nil
+	}
+	var policy struct {
+		Target      string      `json:"deadLetterTargetArn"`
+		MaxReceives json.Number `json:"maxReceiveCount"` // a number, or a string with one
+	}
+	if err := json.Unmarshal([]byte(value), &policy); err != nil {
+		return redrivePolicy{}, invalidAttributeValue("RedrivePolicy", "not valid JSON.")
+	}
+	n, err := strconv.Atoi(policy.MaxReceives.String())
+	if err != nil || n < 1 || n > 1000 || policy.Target == "" {
+		return redrivePolicy{}, invalidAttributeValue("RedrivePolicy", "needs a deadLetterTargetArn and a maxReceiveCount from 1 to 1000.")
+	}
+	return redrivePolicy{target: policy.Target, maxReceives: n}, nil
+}
+
+// send puts messages on a queue. The contents have been checked but for the
+// queue's own limits, which check does for each of them.
+func (s *sqsServer) send(url string, c content, delay *int) (messageID, error) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.lookup(url, now)
+	if err != nil {
+		return messageID{}, err
+	}
+	if q.isFIFO() {
+		return messageID{}, errFIFO
+	}
+	if limit := q.number("MaximumMessageSize"); c.size() > limit {
+		return messageID{}, invalidParameter("MessageBody", "Message must be shorter than "+strconv.Itoa(limit)+" bytes.")
+	}
+	wait := q.seconds("DelaySeconds")
+	if delay != nil {
+		wait = time.Duration(*delay) * time.Second
+	}
+	m := &message{content: c, id: newMessageID(), sent: now}
+	q.add(m, wait, now)
+	s.arm(q, now)
+	return m.id, nil
+}
+
+// received is what one receive tells of a message.
+type received struct {
+	content
+	id            messageID
+	handle        handle
+	sent          time.Time
+	firstReceived time.Time
+	receives      int
+	source        string
+}
+
+// receive waits up to the given time for messages. A receive whose context
+// ends takes none.
+func (s *sqsServer) receive(ctx context.Context, url string, most int, wait, visibility *int) ([]received, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	q, err := s.lookup(url, now)
+	if err != nil {
+		return nil, err
+	}
+	if q.isFIFO() {
+		return nil, errFIFO
+	}
+	patience, hiddenFor := q.seconds("ReceiveMessageWaitTimeSeconds"), q.seconds("VisibilityTimeout")
+	if wait != nil {
+		patience = time.Duration(*wait) * time.Second
+	}
+	if visibility != nil {
+		hiddenFor = time.Duration(*visibility) * time.Second
+	}
+	end := now.Add(patience)
+	for {
+		if err := ctx.Err(); err != nil {
+			q.wake() // what woke this poll wakes another
+			return nil, err
+		}
+		if q.deleted {
+			return nil, errNoQueue
+		}
+		got := s.take(q, most, hiddenFor, now)
+		if len(got) == 0 && patience == 0 && q.inFlight >= maxInFlight {
+			return nil, errOverLimit
+		}
+		if len(got) > 0 || !now.Before(end) {
+			s.arm(q, now)
+			return got, nil
+		}
+		w := &waiter{max: most, woken: make(chan struct{})}
+		q.waiters = append(q.waiters, w)
+		s.arm(q, now)
+		s.mu.Unlock()
+		sleepUntil(ctx, end, w.woken)
+		s.mu.Lock()
+		q.leave(w)
+		now = time.Now()
+		q.advance(now)
+	}
+}
+
+// sleepUntil returns at the given time, or when woken is closed or ctx ends.
+func sleepUntil(ctx context.Context, end time.Time, woken <-chan struct{}) {
+	timer := time.NewTimer(time.Until(end))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-woken:
+	case <-ctx.Done():
+	}
+}
+
+// take receives what is ready. A message that was received as often as the
+// redrive policy allows moves to the dead-letter queue in its place.
+func (s *sqsServer) take(q *queue, most int, visibility time.Duration, now time.Time) []received {
+	var got []received
+	for len(got) < most && q.inFlight < maxInFlight {
+		m := q.ready.first()
+		if m == nil {
+			break
+		}
+		if q.redrive.maxReceives > 0 && m.receives >= q.redrive.maxReceives {
+			if dead, ok := s.queues[nameIn(q.redrive.target)]; ok {
+				q.drop(m)
+				m.source = queueARN(q.name)
+				dead.add(m, 0, now)
+				s.arm(dead, now)
+				continue
+			}
+		}
+		m.receives++
+		m.receipt++
+		m.received = now
+		if m.firstReceived.IsZero() {
+			m.firstReceived = now
+		}
+		q.hide(m, now.Add(visibility))
+		got = append(got, received{
+			content: m.content, id: m.id, sent: m.sent, firstReceived: m.firstReceived, receives: m.receives, source: m.source,
+			handle: handle{queue: q.serial, message: m.id, receipt: m.receipt},
+		})
+	}
+	return got
+}
+
+// arm sets the queue's timer to the moment when a hidden message may be one
+// that a long poll waits for. Without a long poll nobody needs to know.
+func (s *sqsServer) arm(q *queue, now time.Time) {
+	if q.timer != nil {
+		q.timer.Stop()
+		q.timer = nil
+	}
+	m := q.hidden.first()
+	if len(q.waiters) == 0 || m == nil {
+		return
+	}
+	q.timer = time.AfterFunc(m.visibleAt.Sub(now), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now := time.Now()
+		q.advance(now)
+		s.arm(q, now)
+	})
+}
+
+// setVisibility extends or ends the lease that a receipt handle stands for.
+func (s *sqsServer) setVisibility(url, receipt string, visibility int) error {
+	if visibility < 0 || visibility > int(maxVisibility/time.Second) {
+		return invalidParameter("VisibilityTimeout", "Must be >= 0 and <= 43200, if provided.")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	q, m, h, err := s.find(url, receipt, now)
+	switch {
+	case err != nil:
+		return err
+	case m == nil:
+		return errGone
+	case !m.inFlight || h.receipt != m.receipt:
+		return errNotInFlight
+	}
+	until := now.Add(time.Duration(visibility) * time.Second)
+	if until.After(m.received.Add(maxVisibility)) {
+		return errBeyond12Hours
+	}
+	q.hide(m, until)
+	q.advance(now)
+	s.arm(q, now)
+	return nil
+}
+
+// remove deletes a message. With an old handle it succeeds and deletes nothing,
+// as it does on AWS.
+func (s *sqsServer) remove(url, receipt string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, m, h, err := s.find(url, receipt, time.Now())
+	if err == nil && m != nil && h.receipt == m.receipt {
+		q.drop(m)
+	}
+	return err
+}
+
+// find returns the queue and the message of a handle; the message is nil when
+// it is no longer there. The caller holds mu.
+func (s *sqsServer) find(url, receipt string, now time.Time) (*queue, *message, handle, error) {
+	q, err := s.lookup(url, now)
+	if err != nil {
+		return nil, nil, handle{}, err
+	}
+	h, ok := parseHandle(receipt)
+	if !ok || h.queue != q.serial {
+		return nil, nil, handle{}, errHandle
+	}
+	return q, q.messages[h.message], h, nil
+}
+
+// describe returns the attributes of a queue, the computed ones among them.
+func (s *sqsServer) describe(url string) (map[string]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.lookup(url, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(q.attributes)
+	all["QueueArn"] = queueARN(q.name)
+	all["ApproximateNumberOfMessages"] = strconv.Itoa(q.ready.Len())
+	all["ApproximateNumberOfMessagesNotVisible"] = strconv.Itoa(q.inFlight)
+	all["ApproximateNumberOfMessagesDelayed"] = strconv.Itoa(q.hidden.Len() - q.inFlight)
+	all["CreatedTimestamp"] = strconv.FormatInt(q.created.Unix(), 10)
+	all["LastModifiedTimestamp"] = strconv.FormatInt(q.modified.Unix(), 10)
+	return all, nil
+}
+
+// configure sets attributes of a queue.
+func (s *sqsServer) configure(url string, attributes map[string]string) error {
+	redrive, err := settable(attributes)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	q, err := s.lookup(url, now)
+	if err != nil {
+		return err
+	}
+	for name, value := range attributes {
+		if value == "" {
+			delete(q.attributes, name)
+			continue
+		}
+		q.attributes[name] = value
+	}
+	if _, ok := attributes["RedrivePolicy"]; ok {
+		q.redrive = redrive
+	}
+	q.modified = now
+	return nil
+}
+
+// purge drops every message.
+func (s *sqsServer) purge(url string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.lookup(url, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, m := range q.messages {
+		q.drop(m)
+	}
+	return nil
+}
+
+// destroy deletes a queue; its long polls end with an error.
+func (s *sqsServer) destroy(url string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	q, err := s.lookup(url, now)
+	if err != nil {
+		return err
+	}
+	q.deleted = true
+	delete(s.queues, q.name)
+	q.wake()
+	s.arm(q, now)
+	return nil
+}
+
+// moveTask is a redrive out of a dead-letter queue. It is over as soon as it is
+// started: nobody here waits for 500 messages a second.
+type moveTask struct {
+	handle, source, destination string
+	moved                       int
+	failure                     string
+	started                     time.Time
+}
+
+// move takes what is visible on a dead-letter queue to the destination, or each
+// message to where it came from. As on AWS, what arrives is a new message.
+func (s *sqsServer) move(source, destination string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	from, ok := s.queues[nameIn(source)]
+	if !ok || !s.isDeadLetterQueue(source) {
+		return "", errNoTask
+	}
+	if _, ok := s.queues[nameIn(destination)]; destination != "" && !ok {
+		return "", errNoTask
+	}
+	from.advance(now)
+	task := moveTask{handle: newMessageID().String(), source: source, destination: destination, started: now}
+	for _, m := range slices.SortedFunc(slices.Values(from.ready.heap), from.ready.compare) {
+		arn := destination
+		if arn == "" {
+			arn = m.source
+		}
+		to, ok := s.queues[nameIn(arn)]
+		if !ok {
+			task.failure = "CouldNotDetermineMessageSource"
+			continue
+		}
+		from.drop(m)
+		to.add(&message{content: m.content, id: newMessageID(), sent: now}, 0, now)
+		s.arm(to, now)
+		task.moved++
+	}
+	s.tasks = append(s.tasks, task)
+	return task.handle, nil
+}
+
+func (s *sqsServer) isDeadLetterQueue(arn string) bool {
+	for _, q := range s.queues {
+		if q.redrive.target == arn {
+			return true
+		}
+	}
+	return false
+}

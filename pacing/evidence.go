@@ -1,0 +1,283 @@
+package pacing
+
+import "time"
+
+const (
+	// patienceLeast, and patienceTrips round trips of a throttle, are how long a
+	// start must go without one to count as accepted: an answer takes seconds,
+	// a throttle does not. Too small: a throttle still under way is taken for
+	// an accept, and the shape for more permissive than it is. Too large: a
+	// probe holds everything up for as long.
+	patienceLeast = 250 * time.Millisecond
+	patienceTrips = 4
+	// patienceMost bounds what one slow throttle can do to it.
+	patienceMost = 5 * time.Second
+
+	// An accept proves its debt, less doubt and a doubtful part of it, which
+	// cover the network and estimates that are off. Too small: a bucket is
+	// taken for larger than it is, and throttles. Too large: it is not used up.
+	doubt     = 50 * time.Millisecond
+	doubtPart = 0.03
+	// A rolling minute is refuted by an accept this far above it.
+	doubtMinute = 1500 * time.Millisecond
+
+	// witnessMost bounds the starts whose acceptance is still open. Too small:
+	// at more than witnessMost/patience starts a second (1,000) nothing is
+	// learned. Too large: memory, 80 bytes each.
+	witnessMost = 256
+
+	// exploreFirst and exploreSecond are when the first exploration may begin
+	// and how long after its end the second. The second tells a quota that is
+	// higher than configured from a bucket that was full.
+	exploreFirst  = 5 * time.Second
+	exploreSecond = 3 * time.Second
+	// explorePace is the rate of an exploration, in shares. Too small: it takes
+	// long to fill what it explores. Too large: flights of throttles.
+	explorePace = 2
+	// exploreQuiet is how long no throttle must have been seen. Too small: a
+	// neighbour is explored. Too large: nothing is, where throttles are rare.
+	exploreQuiet = 20 * time.Second
+	// explorePrice is the number of successes that each throttle of the last
+	// exploration costs the next. Too small: throttles (3 per 1,000 at 300).
+	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
+	// 1,500, not within 600 s with 4,000).
+	explorePrice = 1_000
+	// raiseLeast is the least raise of the quota that is believed in; raiseTaken
+	// the part that is taken of what was accepted.
+	raiseLeast = 1.1
+	raiseTaken = 0.95
+)
+
+// witnesses is a ring of the latest starts. Some wait to testify: what was
+// accepted refutes each shape that would have throttled it.
+type witnesses struct {
+	ring        [witnessMost]witness
+	first, next int // first that has not testified, next to be written
+	patience    time.Duration
+}
+
+// witness is one start, and the least that it must have met at the limiter.
+type witness struct {
+	grant   uint64
+	at      time.Duration
+	charge  [dimensions]time.Duration
+	beyond  bool
+	debt    [dimensions]time.Duration // of a bucket, before the charge
+	charged [dimensions]time.Duration // in the minute, before the charge
+}
+
+func newWitnesses() witnesses { return witnesses{patience: patienceLeast} }
+
+func (ws *witnesses) at(i int) *witness { return &ws.ring[i%witnessMost] }
+
+// since returns what was started after the time.
+func (ws *witnesses) since(t time.Duration) (sum [dimensions]time.Duration) {
+	for i := ws.next - 1; i >= 0 && i > ws.next-witnessMost && ws.at(i).at > t; i-- {
+		for d := range sum {
+			sum[d] += ws.at(i).charge[d]
+		}
+	}
+	return sum
+}
+
+// start records a start. What was sent within the jitter can arrive after it.
+func (ws *witnesses) start(l *Ledger, g Grant, reserve [dimensions]time.Duration) {
+	w := witness{grant: g.id, at: g.at, charge: reserve, beyond: g.beyond}
+	if g.beyond {
+		air := ws.since(g.at - jitter)
+		for d := range w.debt {
+			q := &l.quota[d]
+			w.debt[d] = q.least - air[d]
+			w.charged[d] = q.window.surely(g.at) - max(l.born+minute-g.at, 0) - air[d]
+		}
+	}
+	if ws.next-ws.first == witnessMost {
+		ws.first++
+	}
+	*ws.at(ws.next) = w
+	ws.next++
+}
+
+// lower takes off what those who started after the time did not meet: a refund
+// that the limiter may have made before they arrived, or a charge that it
+// refused.
+func (ws *witnesses) lower(t time.Duration, d int, amount time.Duration) {
+	for i := ws.next - 1; i >= ws.first && ws.at(i).at > t; i-- {
+		ws.at(i).debt[d] -= amount
+		ws.at(i).charged[d] -= amount
+	}
+}
+
+// drop unmakes a witness. It returns false where that has testified.
+func (ws *witnesses) drop(grant uint64) bool {
+	for i := ws.next - 1; i >= ws.first; i-- {
+		if w := ws.at(i); w.grant == grant {
+			w.beyond = false
+			return true
+		}
+	}
+	return false
+}
+
+// hear lets those testify who have not been throttled within patience.
+func (l *Ledger) hear(now time.Duration) {
+	ws := &l.witnesses
+	for ws.first < ws.next && now-ws.at(ws.first).at > ws.patience {
+		w := ws.at(ws.first)
+		ws.first++
+		if w.beyond {
+			l.learn(w)
+		}
+	}
+}
+
+// learn takes what an accepted start proves about the shape.
+func (l *Ledger) learn(w *witness) {
+	for d := range l.quota {
+		q := &l.quota[d]
+		if q.cost == 0 {
+			continue
+		}
+		if w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
+			q.window.refuted = true
+		}
+		// One that met a full bucket proves nothing: it may be larger than that.
+		if w.debt[d] > doubt {
+			proved := float64(w.debt[d]+w.charge[d]-doubt) * (1 - doubtPart) / l.share.top
+			q.burst = max(q.burst, time.Duration(proved))
+		}
+		if q.burst > minute {
+			l.raise(w.at)
+			return
+		}
+	}
+}
+
+// raise takes a quota that is higher than was believed: no limit per minute
+// lets more than a minute's worth pass beyond its rate.
+func (l *Ledger) raise(now time.Duration) {
+	var pace float64
+	for d := range l.quota {
+		pace = max(pace, float64(l.quota[d].window.sum.charged)/float64(minute))
+	}
+	l.share.top = min(max(pace*raiseTaken, l.share.top*raiseLeast), l.share.top*explorePace)
+	l.current = l.share.top
+	l.forget()
+	for d := range l.quota {
+		q := &l.quota[d]
+		q.least = 0
+		q.debt = time.Duration(l.current * float64(q.burst))
+		q.window.rebase(l.current)
+	}
+}
+
+// forget goes back to knowing nothing of the shape.
+func (l *Ledger) forget() {
+	for d := range l.quota {
+		l.quota[d].burst = smallest
+		l.quota[d].window.refuted = false
+	}
+	l.witnesses.first = l.witnesses.next
+	l.explore = newExploration(l.now)
+}
+
+// testify takes the evidence of a throttle: how long one takes to come, and
+// that its charge was not in the way of others.
+func (l *Ledger) testify(g Grant, reserve [dimensions]time.Duration, now time.Duration) {
+	ws := &l.witnesses
+	heard := !ws.drop(g.id) && now-g.at > ws.patience
+	ws.patience = min(max(ws.patience*9/10, patienceTrips*(now-g.at), patienceLeast), patienceMost)
+	if heard && g.beyond {
+		l.forget() // it was taken for an accept
+		return
+	}
+	for d := range reserve {
+		ws.lower(g.at, d, reserve[d])
+	}
+}
+
+// exploration is the rare start above what is known to be safe: the only way to
+// learn that a limiter holds more, or that the quota was raised.
+type exploration struct {
+	on        bool
+	from, to  time.Duration // of the last one
+	rounds    int
+	throttles int           // of the last one
+	owed      int           // successes until the next
+	due       time.Duration // no next one before
+	pace      time.Duration // the next start of this one
+	minute    bool          // whether the rolling minute alone was explored
+}
+
+func newExploration(now time.Duration) exploration {
+	return exploration{due: now + exploreFirst}
+}
+
+// never is a time that does not come.
+const never = time.Duration(1<<63 - 1)
+
+// when returns the time at which a charge that is not safe may explore.
+func (e *exploration) when(l *Ledger, c Charge) time.Duration {
+	if e.on {
+		return max(l.now, e.pace)
+	}
+	if l.current < l.share.top || l.unpaced() {
+		return never
+	}
+	if e.owed > 0 && !e.free(l, c) {
+		return never
+	}
+	at := max(l.now, e.due)
+	if e.rounds >= 2 {
+		at = max(at, l.refusedAt+exploreQuiet)
+	}
+	return at
+}
+
+// free reports whether the rolling minute alone stands in the way, for the
+// first time: over-reserved work is held by it at half of the quota, and a
+// bucket's limiter must not wait for that to be found out.
+func (e *exploration) free(l *Ledger, c Charge) bool {
+	if e.minute || l.now < l.born+minute {
+		return false
+	}
+	reserve, _ := l.costs(c)
+	for d := range l.quota {
+		if q := &l.quota[d]; q.cost > 0 && q.wait(reserve[d], l.current) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// begin notes a start of the charge that is not safe, and reports whether it
+// belongs to an exploration.
+func (e *exploration) begin(l *Ledger, c Charge) bool {
+	if e.when(l, c) > l.now {
+		return false
+	}
+	if !e.on {
+		e.minute = e.minute || e.free(l, c)
+		e.on, e.from, e.throttles = true, l.now, 0
+		e.rounds++
+	}
+	return true
+}
+
+// refused ends an exploration, and reports whether the throttle was its doing.
+func (e *exploration) refused(l *Ledger, g Grant, now time.Duration) bool {
+	if e.on {
+		e.on, e.to = false, now
+		if e.due = now; e.rounds == 1 {
+			e.due = now + exploreSecond
+		}
+	}
+	if e.rounds == 0 || g.at < e.from-lag || g.at > e.to {
+		return false
+	}
+	e.throttles++
+	if e.rounds > 1 {
+		e.owed = explorePrice * e.throttles
+	}
+	return true
+}

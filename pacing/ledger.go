@@ -1,0 +1,397 @@
+package pacing
+
+import "time"
+
+// Limits is a quota per minute; zero means that the dimension is not limited.
+type Limits struct{ RPM, TPM float64 }
+
+// The dimensions of a quota.
+const (
+	requests = iota
+	tokens
+	dimensions
+)
+
+const (
+	// openMost bounds the grants that can be told apart: one that is still open
+	// when so many others have started after it is forgotten, as if cancelled
+	// then. At 10,000 RPM that is more than six minutes. Too small: late
+	// settlements are lost, and with them a refund. Too large: memory, a bit
+	// each.
+	openMost = 1 << 16
+
+	// pauseFirst and pauseMost bound the wait before the next probe when probes
+	// are refused in a row; it doubles. Too small: a full limiter is hammered.
+	// Too large: a rolling minute is found open late (at 20 s, 76 % instead of
+	// 95 % under half of the quota, and no fewer throttles).
+	pauseFirst = 100 * time.Millisecond
+	pauseMost  = 5 * time.Second
+
+	// slipsFree throttles that nothing explains, one forgiven each slipFade,
+	// only correct the replicas before the share is cut. Too small: one burst
+	// of a neighbour costs a minute of share. Too large: throttles until a real
+	// neighbour is believed.
+	slipsFree = 2
+	slipFade  = 20 * time.Second
+
+	// oversizeEvery is the time between starts that need a whole minute. Too
+	// small: such jobs starve all others. Too large: they wait for hours.
+	oversizeEvery = 10 * minute
+)
+
+// Ledger is the account of what one quota was charged and when its next start
+// is allowed. It is a value: a copy is a fork of the account. It is not safe
+// for concurrent use. Times that go back count as the latest seen.
+type Ledger struct {
+	epoch time.Time // what the times within are counted from
+	born  time.Duration
+	now   time.Duration // the latest time seen
+
+	quota   [dimensions]replica
+	share   share
+	current float64 // the share now
+
+	next     uint64 // the number of the next grant; grants begin at 1
+	known    uint64 // the first grant that these replicas were charged with
+	open     [openMost / 64]uint64
+	inFlight int
+
+	witnesses witnesses
+	explore   exploration
+
+	refusedAt time.Duration // when the last flight of throttles began
+	probing   bool          // since then nothing was accepted: one in the air at most
+	probe     uint64        // the grant in the air, 0 for none
+	probeAt   time.Duration // when it started
+	refusals  int           // probes refused in a row
+	resume    time.Duration // no probe before
+	slips     float64
+	slippedAt time.Duration
+
+	peak       int           // unpaced: what was in flight at the first throttle; 0 for no bound
+	oversizeAt time.Duration // the earliest start of the next oversize request
+	boundUntil time.Duration // the last answer of When, if it was to wait
+}
+
+// Grant is the permission to start one request. It is settled, refused or
+// cancelled once; doing so again changes nothing.
+type Grant struct {
+	id       uint64
+	at       time.Duration
+	charge   Charge
+	beyond   bool // started in an exploration, above what is known to be safe
+	oversize bool
+}
+
+// NewLedger returns the ledger of a quota of which only the limits are known.
+// It has no credit for a burst: the minute before now is unknown.
+func NewLedger(limits Limits, now time.Time) Ledger {
+	// The epoch lies far enough back that the unknown minute has positive
+	// times.
+	const born = 2 * minute
+	l := Ledger{epoch: now.Add(-born), next: 1}
+	l.begin(limits, born)
+	return l
+}
+
+// SetLimits changes the quota. What the old one was charged becomes part of an
+// unknown minute, and what was learned is forgotten; grants stay open.
+func (l *Ledger) SetLimits(limits Limits, now time.Time) {
+	l.begin(limits, l.advance(now))
+}
+
+func (l *Ledger) begin(limits Limits, now time.Duration) {
+	*l = Ledger{
+		epoch: l.epoch, born: now, now: now,
+		quota:   [...]replica{newReplica(limits.RPM, now), newReplica(limits.TPM, now)},
+		share:   share{top: 1, whole: now},
+		current: 1,
+		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight,
+		witnesses: newWitnesses(),
+		explore:   newExploration(now),
+		refusedAt: now - minute, slippedAt: now,
+	}
+}
+
+// advance brings everything to the time and returns it, counted from the epoch.
+func (l *Ledger) advance(at time.Time) time.Duration {
+	now := max(at.Sub(l.epoch), l.now)
+	for d := range l.quota {
+		l.quota[d].earn(now-l.now, l.current)
+	}
+	l.now = now
+	l.current = l.share.at(now)
+	for d := range l.quota {
+		l.quota[d].window.advance(now, l.current)
+	}
+	l.hear(now)
+	if l.probe != 0 && now-l.probeAt > l.witnesses.patience {
+		l.accepted()
+	}
+	if l.current == l.share.top && now-l.share.whole > calm {
+		l.peak = 0
+	}
+	return now
+}
+
+// costs returns what the charge takes in each dimension.
+func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
+	reserve[requests] = l.quota[requests].time(1)
+	expect[requests] = reserve[requests]
+	reserve[tokens] = l.quota[tokens].time(c.Reserve)
+	expect[tokens] = l.quota[tokens].time(c.Expect)
+	return reserve, expect
+}
+
+// safe returns when every shape that stands permits the charge.
+func (l *Ledger) safe(c Charge) time.Duration {
+	reserve, expect := l.costs(c)
+	at := l.now
+	for d := range l.quota {
+		q := &l.quota[d]
+		if q.cost == 0 {
+			continue
+		}
+		at = max(at, l.now+q.wait(reserve[d], l.current))
+		if !q.window.refuted {
+			// Planned with the larger of reservation and settlement, or what is
+			// in flight settles above the quota.
+			at = max(at, q.window.when(max(reserve[d], expect[d]), l.now, l.current))
+		}
+	}
+	if l.oversize(reserve) {
+		at = max(at, l.oversizeAt)
+	}
+	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
+		at = max(at, l.now+pauseMost) // or when one of those in flight ends
+	}
+	return at
+}
+
+// When returns the earliest time at which the charge may start, as things
+// stand: now or earlier means now. To ask means that there is backlog. Every
+// event can change the answer, so ask again after one, and when the time has
+// come.
+func (l *Ledger) When(c Charge, now time.Time) time.Time {
+	t := l.advance(now)
+	at := l.safe(c)
+	if at > t && !l.Oversize(c) {
+		at = min(at, l.explore.when(l, c))
+	}
+	if l.probing {
+		at = max(at, l.resume)
+		if l.probe != 0 {
+			at = max(at, l.probeAt+l.witnesses.patience+1)
+		}
+	}
+	if l.boundUntil = 0; at > t {
+		l.boundUntil = at
+	}
+	return l.epoch.Add(at)
+}
+
+// Start takes the reservation. It does not ask whether When permits.
+func (l *Ledger) Start(c Charge, now time.Time) Grant {
+	t := l.advance(now)
+	reserve, expect := l.costs(c)
+	g := Grant{id: l.next, at: t, charge: c, oversize: l.oversize(reserve)}
+	if !g.oversize && l.safe(c) > t {
+		g.beyond = l.explore.begin(l, c)
+	}
+	if l.explore.on {
+		spacing := float64(max(expect[requests], expect[tokens])) / (explorePace * l.current)
+		l.explore.pace = max(l.explore.pace, t) + time.Duration(spacing)
+	}
+	if g.oversize {
+		l.oversizeAt = t + oversizeEvery
+	}
+	if l.probing && l.probe == 0 {
+		l.probe, l.probeAt = g.id, t
+	}
+
+	l.witnesses.start(l, g, reserve)
+	for d := range l.quota {
+		q := &l.quota[d]
+		q.charge(reserve[d])
+		q.window.change(t, entry{charged: reserve[d], extra: max(expect[d]-reserve[d], 0)})
+	}
+
+	l.next++
+	if bit := &l.open[g.id%openMost/64]; *bit&(1<<(g.id%64)) == 0 {
+		*bit |= 1 << (g.id % 64)
+		l.inFlight++
+	} // else this start forgets the grant openMost before it, and takes its place
+	return g
+}
+
+// close reports whether the grant was still open, and closes it.
+func (l *Ledger) close(g Grant) bool {
+	if g.id == 0 || g.id >= l.next || l.next-g.id > openMost {
+		return false
+	}
+	bit := &l.open[g.id%openMost/64]
+	if *bit&(1<<(g.id%64)) == 0 {
+		return false
+	}
+	*bit &^= 1 << (g.id % 64)
+	l.inFlight--
+	return true
+}
+
+// Settle ends a grant whose request was answered, with what that was charged,
+// in tokens.
+func (l *Ledger) Settle(g Grant, settled int64, now time.Time) {
+	if !l.close(g) {
+		return
+	}
+	t := l.advance(now)
+	l.explore.owed--
+	if g.id == l.probe {
+		l.accepted()
+	}
+	l.settle(g, settled, t)
+}
+
+// Cancel ends a grant without a settlement that is known: the request was not
+// sent, or ended in an error or a time-out. AWS does not say what such a
+// request is charged. The safe side is what it was expected to cost: too much
+// where AWS gives all of it back, which only errors make felt.
+func (l *Ledger) Cancel(g Grant, now time.Time) {
+	if !l.close(g) {
+		return
+	}
+	t := l.advance(now)
+	if g.id == l.probe {
+		l.probe = 0 // it told nothing
+	}
+	l.witnesses.drop(g.id)
+	l.settle(g, g.charge.Expect, t)
+}
+
+func (l *Ledger) settle(g Grant, settled int64, now time.Duration) {
+	if g.id < l.known {
+		return
+	}
+	reserve, expect := l.costs(g.charge)
+	late := l.witnesses.since(now - lag)
+	d := tokens // a request stays charged
+	refund := reserve[d] - l.quota[d].time(max(settled, 0))
+	l.quota[d].refund(refund, late[d])
+	l.quota[d].window.change(g.at, entry{charged: -refund, extra: -max(expect[d]-reserve[d], 0)})
+	if refund > 0 {
+		l.witnesses.lower(now-lag, d, refund)
+	}
+}
+
+// Refuse ends a grant whose request was throttled: it was not charged, and it
+// tells that the limiter is emptier than its replicas.
+func (l *Ledger) Refuse(g Grant, now time.Time) {
+	if !l.close(g) {
+		return
+	}
+	t := l.advance(now)
+	if g.id < l.known {
+		return
+	}
+	reserve, expect := l.costs(g.charge)
+	for d := range l.quota {
+		q := &l.quota[d]
+		q.refused(reserve[d], l.current)
+		q.window.change(g.at, entry{charged: -reserve[d], extra: -max(expect[d]-reserve[d], 0)})
+	}
+	l.testify(g, reserve, t)
+	l.throttled(g, t)
+}
+
+// throttled decides what a refusal means for the share, and lets one probe at a
+// time ask whether it is over.
+func (l *Ledger) throttled(g Grant, now time.Duration) {
+	if g.id == l.probe {
+		l.probe = 0
+		l.refusals++
+		l.resume = now + min(pauseFirst<<min(l.refusals, 10), pauseMost)
+	}
+	explored := l.explore.refused(l, g, now)
+	if l.probing || g.at < l.refusedAt {
+		return // of the same flight: no news
+	}
+	l.refusedAt, l.probing, l.probe, l.refusals, l.resume = now, true, 0, 0, now
+	if explored || g.oversize {
+		return
+	}
+	if l.current >= l.share.top {
+		l.slips = max(l.slips-float64(now-l.slippedAt)/float64(slipFade), 0) + 1
+		l.slippedAt = now
+		if l.slips <= slipsFree {
+			return
+		}
+		if l.share.whole > l.born && now-l.share.whole < minute {
+			l.forget() // the share is no answer: what is believed of the shape is wrong
+		}
+	}
+	if l.peak == 0 && l.unpaced() {
+		l.peak = l.inFlight + 1
+	}
+	l.share.cut(now)
+	l.current = l.share.at(now)
+}
+
+// accepted ends the wait for a probe.
+func (l *Ledger) accepted() {
+	l.probing, l.probe, l.refusals = false, 0, 0
+}
+
+// Forecast returns how long so much backlog takes at the present pace: requests,
+// and the tokens of their settlements.
+func (l *Ledger) Forecast(n, settled float64) time.Duration {
+	cost := max(n*l.quota[requests].cost, settled*l.quota[tokens].cost)
+	return time.Duration(min(cost/l.current, float64(365*24*time.Hour)))
+}
+
+// Oversize reports whether the charge is larger than the ledger's whole minute.
+func (l *Ledger) Oversize(c Charge) bool {
+	reserve, _ := l.costs(c)
+	return l.oversize(reserve)
+}
+
+func (l *Ledger) oversize(reserve [dimensions]time.Duration) bool {
+	return max(reserve[requests], reserve[tokens]) > minute
+}
+
+func (l *Ledger) unpaced() bool {
+	return l.quota[requests].cost == 0 && l.quota[tokens].cost == 0
+}
+
+// View is what the ledger believes, for status and metrics.
+type View struct {
+	Share    float64       // the part of the configured quota in use; above 1 where a higher quota was found
+	Shape    string        // what the limiter is believed to be
+	Requests float64       // charged in the last minute
+	Tokens   float64       // charged in the last minute: reservations in flight, settlements after
+	Margin   time.Duration // quota time that is kept unused
+	InFlight int           // grants that are open
+	Bound    bool          // backlog waits, and the quota is why
+}
+
+// View returns what the ledger believes at a time.
+func (l *Ledger) View(now time.Time) View {
+	t := l.advance(now)
+	v := View{Share: l.current, Shape: "unpaced", Margin: jitter, InFlight: l.inFlight, Bound: t < l.boundUntil}
+	unknown := max(l.born+minute-t, 0)
+	for d, n := range [...]*float64{&v.Requests, &v.Tokens} {
+		if q := &l.quota[d]; q.cost > 0 {
+			*n = max(float64(q.window.sum.charged-unknown)/q.cost, 0)
+			v.Shape = q.shape()
+		}
+	}
+	return v
+}
+
+// shape names what is believed of the limiter.
+func (r *replica) shape() string {
+	bucket := "bucket of " + r.burst.Round(100*time.Millisecond).String()
+	if r.window.refuted {
+		return bucket
+	}
+	return bucket + " in a rolling minute"
+}

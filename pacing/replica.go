@@ -1,0 +1,232 @@
+package pacing
+
+import "time"
+
+// Every amount in a replica is a time: how long the whole quota takes to earn
+// it. Requests and tokens then obey one arithmetic, a rate is the share (one
+// second a second when undivided), and integers keep it exact.
+
+const (
+	// minute is what every limit is stated for.
+	minute = time.Minute
+
+	// jitter is the largest minus the smallest one-way delay of the network: a
+	// request can reach the limiter that much earlier, relative to another,
+	// than it was sent. Permission keeps this margin. Too small: a full replica
+	// is 76 throttles per 1,000 on a rolling minute (pacing.md, section 4). Too
+	// large: a bucket of one second loses its worth in goodput, 0.7 % at 45 ms.
+	jitter = 45 * time.Millisecond
+
+	// lag is twice the largest one-way delay: for so long a refund that the
+	// limiter has made is not known here, and a start made here not there. Too
+	// small: a refund is credited that the limiter dropped for a full bucket
+	// (151 throttles per 1,000 at 0). Too large: a bucket that holds few
+	// reservations loses goodput (70 % at 50 ms, 62 % at 100 ms).
+	lag = 100 * time.Millisecond
+
+	// slot is the grain of the window's log. Too small: memory and time to scan
+	// it. Too large: a charge is held up to a slot too long, slot/minute of the
+	// goodput.
+	slot = 100 * time.Millisecond
+
+	// slots covers a minute, the jitter and the two slots that are partly in it.
+	slots = int64((minute+jitter)/slot) + 2
+
+	// smallest is the bucket that is believed in while nothing is known. Too
+	// small: starts that come in clumps wait for no reason. Too large: a
+	// limiter that holds less throttles at once.
+	smallest = time.Second
+)
+
+// replica mirrors what the limiter holds against us in one dimension.
+type replica struct {
+	cost float64 // quota time of one unit, in nanoseconds; 0 where unlimited
+
+	// A bucket of whatever size is short of being full by the same amount:
+	// starts add to it, time pays it off, and at zero the bucket is full. So
+	// one number mirrors every bucket, and its size is only a threshold. The
+	// network hides the order of events, hence two bounds: debt, the most it
+	// can be, permits; least, the least it can be, is evidence.
+	debt  time.Duration // down to -jitter: a full bucket, and the margin beyond it
+	least time.Duration
+
+	burst  time.Duration // the largest bucket that accepts have proved, at a share of 1
+	window window
+}
+
+func newReplica(perMinute float64, now time.Duration) replica {
+	r := replica{burst: smallest, debt: smallest}
+	if perMinute > 0 {
+		r.cost = float64(minute) / perMinute
+	}
+	r.window = newWindow(now)
+	return r
+}
+
+// time returns what n units cost. A century is as good as never, and can still
+// be added to.
+func (r *replica) time(n int64) time.Duration {
+	const never = 100 * 365 * 24 * float64(time.Hour)
+	return time.Duration(min(float64(n)*r.cost, never))
+}
+
+// earn pays off dt's worth of debt.
+func (r *replica) earn(dt time.Duration, share float64) {
+	paid := time.Duration(float64(dt) * share)
+	r.debt = max(r.debt-paid, -jitter)
+	r.least = max(r.least-paid, 0)
+}
+
+// wait returns how long the bucket needs until it admits a reservation. One
+// larger than the bucket is admitted when that is full, and overdraws it.
+func (r *replica) wait(reserve time.Duration, share float64) time.Duration {
+	room := time.Duration(share*float64(r.burst)) - jitter - reserve
+	over := r.debt - max(room, -jitter)
+	if over <= 0 {
+		return 0
+	}
+	return time.Duration(float64(over)/share) + 1
+}
+
+func (r *replica) charge(reserve time.Duration) {
+	r.debt = max(r.debt, 0) + reserve // what was beyond full is lost by starting
+	r.least += reserve
+}
+
+// refund gives back what a settlement left of a reservation, or takes more.
+// late is what was started too recently to be sure that it reached the limiter
+// before the refund was made: a bucket that was full then has dropped the rest.
+func (r *replica) refund(amount, late time.Duration) {
+	r.debt = max(r.debt-amount, min(r.debt, late))
+	r.least = max(r.least-amount, 0)
+}
+
+// refused takes a reservation back that the limiter did not take. That it did
+// not says that its bucket was emptier than the reservation, not that it was
+// empty: on average by half.
+func (r *replica) refused(reserve time.Duration, share float64) {
+	r.debt = max(r.debt-reserve, time.Duration(share*float64(r.burst))-reserve/2)
+	r.least = max(r.least-reserve, 0)
+}
+
+// window mirrors a rolling minute: a log of what was charged when, in slots.
+type window struct {
+	log        [slots]entry
+	tail, head int64 // the slots in the log, numbered from the epoch
+	sum        entry
+	refuted    bool // the limiter is no rolling minute
+}
+
+// entry is what one slot holds.
+type entry struct {
+	charged time.Duration // reservations in flight, settlements after
+	extra   time.Duration // what the settlements in flight are expected to add
+	lost    time.Duration // what the share took off the limit while the slot passed
+}
+
+func (e *entry) add(o entry) {
+	e.charged += o.charged
+	e.extra += o.extra
+	e.lost += o.lost
+}
+
+func (e *entry) sub(o entry) {
+	e.charged -= o.charged
+	e.extra -= o.extra
+	e.lost -= o.lost
+}
+
+// newWindow returns a window that is full, charged evenly: the minute before
+// birth is unknown.
+func newWindow(now time.Duration) window {
+	w := window{head: int64(now / slot)}
+	w.tail = oldest(now)
+	for n := w.head - int64(minute/slot); n < w.head; n++ {
+		w.log[n%slots].charged = slot
+		w.sum.charged += slot
+	}
+	return w
+}
+
+// oldest is the slot that at now is about to leave the minute. A slot leaves
+// when its end is a minute and the jitter ago.
+func oldest(now time.Duration) int64 { return int64((now - minute - jitter) / slot) }
+
+// leaves is when slot n leaves the minute: the inverse of oldest.
+func leaves(n int64) time.Duration { return time.Duration(n+1)*slot + minute + jitter }
+
+// advance drops the slots that left the minute and opens the new ones.
+func (w *window) advance(now time.Duration, share float64) {
+	head, tail := int64(now/slot), oldest(now)
+	if head == w.head && tail == w.tail {
+		return
+	}
+	for ; w.tail < tail; w.tail++ {
+		if w.tail <= w.head {
+			w.sum.sub(w.log[w.tail%slots])
+			w.log[w.tail%slots] = entry{}
+		}
+	}
+	lost := time.Duration((1 - share) * float64(slot))
+	for w.head = max(w.head, tail-1); w.head < head; {
+		w.head++
+		w.log[w.head%slots] = entry{lost: lost}
+		w.sum.lost += lost
+	}
+}
+
+// limit is what the minute holds in all: the mean of the share over it, not the
+// share now, which after a cut would stop every start until the minute has
+// come down to it.
+func (w *window) limit() time.Duration { return max(minute-w.sum.lost, 0) }
+
+// when returns the first time at which the window has room for the amount, as
+// things stand. An amount larger than the limit needs all of it.
+func (w *window) when(amount, now time.Duration, share float64) time.Duration {
+	fits := func(s entry) bool {
+		limit := max(minute-s.lost, 0)
+		return s.charged+s.extra+min(amount, limit) <= limit
+	}
+	sum := w.sum
+	if fits(sum) {
+		return now
+	}
+	lost := time.Duration((1 - share) * float64(slot))
+	for n := w.tail; n <= w.head; n++ {
+		sum.sub(w.log[n%slots])
+		sum.lost += lost
+		if fits(sum) {
+			return max(now, leaves(n))
+		}
+	}
+	return max(now, leaves(w.head))
+}
+
+// change books more (or, negative, less) for what started at that time.
+func (w *window) change(at time.Duration, e entry) {
+	n := int64(at / slot)
+	if n < w.tail || n > w.head {
+		return // it left the minute
+	}
+	w.log[n%slots].add(e)
+	w.sum.add(e)
+}
+
+// surely returns what a rolling minute must still hold at the time: without the
+// slots that may have left it there and not here.
+func (w *window) surely(now time.Duration) time.Duration {
+	sum := w.sum.charged
+	for n := w.tail; n <= w.head && time.Duration(n)*slot < now-minute+lag; n++ {
+		sum -= w.log[n%slots].charged
+	}
+	return sum
+}
+
+// rebase believes that the share was this through the whole minute.
+func (w *window) rebase(share float64) {
+	w.sum.lost = 0
+	for n := w.tail; n <= w.head; n++ {
+		w.log[n%slots].lost = time.Duration((1 - share) * float64(slot))
+		w.sum.lost += w.log[n%slots].lost
+	}
+}

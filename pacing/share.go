@@ -1,0 +1,83 @@
+package pacing
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// cut is the part of the share that a flight of throttles takes; each
+	// further flight within cutAgain takes as much more, up to cutMost. Too
+	// small: more flights until the level is found. Too large: goodput (at 0.2,
+	// 2 % on small buckets when the quota is half of what was configured).
+	cut     = 0.1
+	cutMost = 0.3
+	// cutAgain tells a second flight that the first cut could not yet prevent
+	// from a new finding.
+	cutAgain = 5 * time.Second
+	// holdFirst and holdMost bound how long the share creeps back to the level
+	// of the last throttle before it tries more; it doubles with each cut. Too
+	// small: throttles (26 per 1,000 at 15 s under half of the quota, 8 at
+	// 60 s). Too large: slow return after a neighbour (127 s at 120 s).
+	holdFirst = 4 * time.Second
+	holdMost  = 60 * time.Second
+	// growth is the time that it takes beyond the hold to double. Too small:
+	// overshoots by what detection lags. Too large: slow return.
+	growth = 20 * time.Second
+	// calm is how long the share must be whole for the hold to start small
+	// again.
+	calm = 90 * time.Second
+	// least share: keeps every wait finite.
+	shareLeast = 0.01
+)
+
+// share is the part of the quota that is ours to use. A flight of throttles
+// cuts it once; then it creeps back to where it was, and grows faster from
+// there on.
+type share struct {
+	top   float64 // 1, or what exploration found the quota to be
+	level float64 // where the last throttle was met; 0 while whole
+	depth float64 // the part of level that the last cut took
+	cutAt time.Duration
+	cuts  int // in a row
+	hold  time.Duration
+	whole time.Duration // since when it is whole
+}
+
+// at returns the share at a time, and makes it whole when it has grown there.
+func (s *share) at(now time.Duration) float64 {
+	if s.level == 0 {
+		if now-s.whole > calm {
+			s.hold = 0
+		}
+		return s.top
+	}
+	part := func(d, of time.Duration) float64 { return float64(d) / float64(of) }
+	v, t := s.level, now-s.cutAt
+	if t < s.hold {
+		v *= 1 - s.depth*math.Pow(1-part(t, s.hold), 3)
+	} else {
+		v *= 1 + math.Pow(part(t-s.hold, growth), 3)
+	}
+	if v >= s.top && t >= s.hold {
+		s.level, s.whole = 0, now
+		return s.top
+	}
+	return max(v, shareLeast)
+}
+
+func (s *share) cut(now time.Duration) {
+	v := s.at(now)
+	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
+		s.cuts = 1
+	}
+	if s.level > 0 && v > s.level {
+		v = (s.level + v) / 2 // the truth lies between the two
+	}
+	if v < s.top {
+		s.top = max(1, v) // what was found above the quota is lost
+	}
+	s.level, s.cutAt = v, now
+	s.depth = min(cut*float64(s.cuts), cutMost)
+	s.hold = min(max(2*s.hold, holdFirst), holdMost)
+}

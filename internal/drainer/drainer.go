@@ -1,0 +1,234 @@
+// Package drainer plugs the adapters into a worker: from a configuration and
+// AWS clients it makes the service that cmd/drainer runs, the demo shows and the
+// benchmarks measure. It holds no rule of its own; it is the one place that
+// knows every adapter. cmd/*, bench/ and tests import it.
+package drainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/sluicehq/sluice/internal/bedrock"
+	"github.com/sluicehq/sluice/internal/config"
+	"github.com/sluicehq/sluice/internal/metrics"
+	"github.com/sluicehq/sluice/internal/queue"
+	"github.com/sluicehq/sluice/job"
+	"github.com/sluicehq/sluice/pacing"
+	"github.com/sluicehq/sluice/results"
+	"github.com/sluicehq/sluice/worker"
+)
+
+// Drainer is one deployment's service.
+type Drainer struct {
+	cfg     config.Config
+	log     *slog.Logger
+	sqs     *sqs.Client
+	s3      *s3.Client
+	cw      *cloudwatch.Client
+	model   *bedrock.Client
+	sources []*queue.Queue
+	dead    *queue.Queue
+	copies  *queue.Queue // nil: none
+	sink    *results.Sink
+
+	worker atomic.Pointer[worker.Worker] // nil until the preflight has passed
+	depths depths
+}
+
+// New makes a drainer of a valid configuration. It does no I/O.
+func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
+	if err := cfg.ForRun(); err != nil {
+		return nil, err
+	}
+	if b, ok := ac.HTTPClient.(*awshttp.BuildableClient); ok {
+		// One connection for each call in flight: above the transport's ten, every
+		// further call would shake hands again.
+		ac.HTTPClient = b.WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, cfg.MaxInFlight
+		})
+	}
+	d := &Drainer{
+		cfg: cfg, log: log,
+		sqs: sqs.NewFromConfig(ac),
+		s3: s3.NewFromConfig(ac, func(o *s3.Options) {
+			o.UsePathStyle = o.BaseEndpoint != nil
+		}),
+		cw: cloudwatch.NewFromConfig(ac),
+	}
+	var err error
+	if d.model, err = bedrock.New(ac, bedrock.Options{MaxInFlight: cfg.MaxInFlight}); err != nil {
+		return nil, err
+	}
+	var payloads *queue.Payloads
+	if p := cfg.Payloads; p != nil {
+		payloads = queue.NewPayloads(d.s3, p.Bucket, p.Prefix)
+	}
+	open := func(url string) *queue.Queue {
+		return queue.New(d.sqs, url, queue.Options{Payloads: payloads})
+	}
+	for _, url := range cfg.QueueURLs {
+		d.sources = append(d.sources, open(url))
+	}
+	d.dead = open(cfg.DLQURL)
+	sink := results.Options{S3: d.s3, Bucket: cfg.Results.Bucket, Prefix: cfg.Results.Prefix}
+	if cfg.ResultsQueueURL != "" {
+		d.copies = open(cfg.ResultsQueueURL)
+		sink.Copies = d.copies
+	}
+	d.sink = results.New(sink)
+	return d, nil
+}
+
+const (
+	// preflightLimit is how long a start waits for what it needs. Longer, and a
+	// wrong name looks like a slow start; shorter, and one blip ends the task.
+	preflightLimit = time.Minute
+	// flushLimit bounds the last publication of metrics.
+	flushLimit = 3 * time.Second
+)
+
+// Run drains until ctx is done, then winds up within the grace. Its error is
+// that the preflight did not pass.
+func (d *Drainer) Run(ctx context.Context) error {
+	sources, err := d.preflight(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	w := worker.New(d.options(sources))
+	d.worker.Store(w)
+	d.log.Info("draining", "queues", names(d.sources), "models", len(d.cfg.Models), "results", d.cfg.Results.String())
+
+	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	go d.watchDepths(background)
+	if d.cfg.MetricsNamespace == "" {
+		w.Run(ctx)
+		return nil
+	}
+	publisher := metrics.NewPublisher(d.cw, metrics.Options{
+		Namespace: d.cfg.MetricsNamespace, Service: d.cfg.Name, Period: d.cfg.MetricsPeriod,
+		Detail: d.cfg.MetricsDetail == "route", Source: d.samples, Log: d.log,
+	})
+	go publisher.Run(background)
+	w.Run(ctx)
+	flush, cancel := context.WithTimeout(background, flushLimit)
+	defer cancel()
+	publisher.Flush(flush)
+	return nil
+}
+
+// preflight proves that the queues are there and standard, and that an answer
+// could be kept, before the first job is received.
+func (d *Drainer) preflight(ctx context.Context) ([]worker.Source, error) {
+	began := time.Now()
+	for n := 0; ; n++ {
+		sources, err := d.check(ctx)
+		if err == nil || ctx.Err() != nil {
+			return sources, nil
+		}
+		if errors.Is(err, errFIFO) || time.Since(began) > preflightLimit {
+			return nil, fmt.Errorf("preflight: %w", err)
+		}
+		if n == 0 {
+			d.log.Warn("preflight not passed yet", "error", err, "limit", preflightLimit)
+		}
+		select {
+		case <-time.After(pacing.Backoff(n, time.Second, 10*time.Second, 1)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+var errFIFO = errors.New("a FIFO queue: order and pacing fight; use a standard queue, with MessageGroupId for tenants")
+
+func (d *Drainer) check(ctx context.Context) (sources []worker.Source, err error) {
+	describe := func(q *queue.Queue) queue.Attributes {
+		a, e := q.Describe(ctx)
+		if e == nil && a.FIFO {
+			e = fmt.Errorf("%s: %w", name(q), errFIFO)
+		}
+		err = errors.Join(err, e)
+		return a
+	}
+	for _, q := range d.sources {
+		a := describe(q)
+		sources = append(sources, worker.Source{Queue: q, Name: name(q), Retention: a.Retention, Offset: q.Offset})
+	}
+	describe(d.dead)
+	if d.copies != nil {
+		describe(d.copies)
+	}
+	return sources, errors.Join(err, d.sink.Preflight(ctx))
+}
+
+// options is the worker's configuration.
+func (d *Drainer) options(sources []worker.Source) worker.Options {
+	c := d.cfg
+	o := worker.Options{
+		Sources: sources, Dead: d.dead, Model: d.model, Sink: d.sink,
+		Measure: func(r job.Route, k job.Kind, request []byte) job.Size { return bedrock.Measure(r.ModelID, k, request) },
+		Resolve: c.Models.Resolve, Log: d.log,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes,
+		Visibility: c.Visibility, Hold: c.Hold, MaxReceives: c.MaxReceives, Grace: c.Grace,
+	}
+	if d.copies != nil {
+		o.Copier = d.sink
+	}
+	if c.Payloads != nil {
+		o.Payloads = queue.NewPayloads(d.s3, c.Payloads.Bucket, c.Payloads.Prefix)
+	}
+	for _, alias := range slices.Sorted(maps.Keys(c.Models)) {
+		m := c.Models[alias]
+		mo := worker.ModelOptions{
+			Alias: alias, Burndown: m.Burndown, MaxTokens: m.DefaultMaxTokens,
+			MaxInFlight: m.MaxInFlight, Timeout: m.Timeout, Fallback: m.Fallback,
+			FallbackAfter: m.FallbackAfter, Family: m.Family,
+		}
+		if mo.MaxInFlight == 0 {
+			mo.MaxInFlight = c.MaxInFlight
+		}
+		for _, r := range m.Routes {
+			mo.Routes = append(mo.Routes, worker.RouteOptions{
+				Route: r.Route, Quota: r.Quota, Undivided: r.TPM,
+				Limits: pacing.Limits{RPM: r.RPM * c.QuotaFraction, TPM: r.TPM * c.QuotaFraction},
+			})
+		}
+		o.Models = append(o.Models, mo)
+	}
+	return o
+}
+
+// Snapshot returns what the drainer has done and is doing; before the preflight
+// has passed, nothing.
+func (d *Drainer) Snapshot() worker.Snapshot {
+	if w := d.worker.Load(); w != nil {
+		return w.Snapshot()
+	}
+	return worker.Snapshot{At: time.Now(), NotReadyReason: "the preflight has not passed"}
+}
+
+func name(q *queue.Queue) string {
+	url := q.URL()
+	return url[strings.LastIndexByte(url, '/')+1:]
+}
+
+func names(qs []*queue.Queue) (ns []string) {
+	for _, q := range qs {
+		ns = append(ns, name(q))
+	}
+	return ns
+}

@@ -1,0 +1,511 @@
+package worker
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluicehq/sluice/job"
+	"github.com/sluicehq/sluice/pacing"
+)
+
+const (
+	// lowerTurns: of so many grants on a quota, each queue after the first gets
+	// one before all others, so that none starves: 5 %.
+	lowerTurns = 20
+	// headPatience is how long the first in a line waits for a start that the
+	// quota delays, whatever SLUICE_HOLD says: released instead, a job that needs
+	// most of a minute would find the minute taken by smaller ones each time it
+	// comes back. A minute for the quota to refill, and a margin.
+	headPatience = 75 * time.Second
+	// firstCharge is what a job is believed to cost, in tokens, until one was seen.
+	firstCharge = 1000
+)
+
+// dispatcher hands out grants. It alone knows routes, lines and waiting tasks,
+// under one mutex; nothing under it blocks. Its one loop is pump: who may start
+// now, and when to ask again.
+type dispatcher struct {
+	log   *slog.Logger
+	stats *stats
+	hold  time.Duration
+	slots int           // invocations at once
+	halt  chan struct{} // closed on stop
+	room  []chan struct{}
+
+	mu        sync.Mutex
+	models    map[string]*model
+	order     []*model
+	quotas    map[quotaKey]*quota
+	inFlight  int
+	seq       uint64
+	suspended bool
+	stopping  bool
+	timer     *time.Timer
+	pumped    time.Time // when pump ran last
+	slotBound bool      // since then, slots were the limit
+	released  releases
+}
+
+type quotaKey struct{ region, name string }
+
+// quota is one ledger, shared by every route that names it.
+type quota struct {
+	quotaKey
+	ledger *pacing.Ledger
+	turn   int    // grants so far
+	pass   uint64 // the pass of pump in which a job that comes first claimed it
+}
+
+// route is one place that can answer for a model.
+type route struct {
+	pacing.Route
+	at        job.Route
+	quota     *quota
+	undivided float64
+	counts    routeCounts
+}
+
+// model is a pool of routes, and the jobs that stand in line for it.
+type model struct {
+	ModelOptions
+	routes   []*route
+	lines    []list.List // of *task, by source, in order of arrival
+	held     []int       // tasks not yet started that want this model, by source
+	waiting  int         // tasks in the lines
+	inFlight int
+	charge   float64   // what a job costs on average, tokens
+	horizon  time.Time // where the forecast of released jobs ends
+	stalled  time.Time // since when jobs are released and none starts; zero: they do
+	bound    bool      // since the last pump, the quota was the limit
+	pass     uint64    // the pass of pump that found that its first task can't start
+	counts   modelCounts
+}
+
+// grant is the permission to invoke a route once.
+type grant struct {
+	model  *model
+	route  *route
+	ticket pacing.Ticket
+}
+
+func newDispatcher(w *Worker, o Options) *dispatcher {
+	now := time.Now()
+	d := &dispatcher{
+		log: o.Log, stats: &w.stats, hold: o.Hold, slots: o.MaxInFlight,
+		halt: make(chan struct{}), models: map[string]*model{}, quotas: map[quotaKey]*quota{}, pumped: now,
+	}
+	for range o.Sources {
+		d.room = append(d.room, make(chan struct{}, 1))
+	}
+	for _, mo := range o.Models {
+		m := &model{
+			ModelOptions: mo, charge: firstCharge,
+			lines: make([]list.List, len(o.Sources)), held: make([]int, len(o.Sources)),
+		}
+		for _, ro := range mo.Routes {
+			key := quotaKey{ro.Region, ro.Quota}
+			q := d.quotas[key]
+			if q == nil {
+				ledger := pacing.NewLedger(ro.Limits, now)
+				q = &quota{quotaKey: key, ledger: &ledger}
+				d.quotas[key] = q
+			}
+			m.routes = append(m.routes, &route{
+				Route: pacing.Route{Ledger: q.ledger, Estimator: pacing.NewEstimator(mo.Burndown, mo.MaxTokens)},
+				at:    ro.Route, quota: q, undivided: ro.Undivided,
+			})
+		}
+		d.models[mo.Alias] = m
+		d.order = append(d.order, m)
+	}
+	d.timer = time.AfterFunc(time.Hour, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.pump(time.Now())
+	})
+	return d
+}
+
+// admit counts a task as held for the model that it asks for, and gives it its
+// place in the order of arrival.
+func (d *dispatcher) admit(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seq++
+	t.seq = d.seq
+	if size := t.chain[0].size; size.MaxTokens == 0 && !size.NoOutput {
+		d.stats.unbounded++
+	}
+	d.count(t, t.chain[0].model)
+}
+
+// leave ends what admit began.
+func (d *dispatcher) leave(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count(t, nil)
+}
+
+// count moves the task's place among the held. Caller holds mu.
+func (d *dispatcher) count(t *task, m *model) {
+	if t.heldBy != nil {
+		t.heldBy.held[t.source]--
+	}
+	if t.heldBy = m; m != nil {
+		m.held[t.source]++
+		return
+	}
+	select { // there is room for another
+	case d.room[t.source] <- struct{}{}:
+	default:
+	}
+}
+
+// acquire waits for the task's grant. Without one, the task is to be released
+// after the delay, unless it is lost or its time is over: its caller looks.
+func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
+	for {
+		now := time.Now()
+		d.mu.Lock()
+		m, wait, patience := d.place(t, now)
+		switch {
+		case d.stopping:
+			d.mu.Unlock()
+			return nil, 0
+		case wait > patience:
+			delay := d.delay(t, m, now)
+			d.mu.Unlock()
+			return nil, delay
+		}
+		d.count(t, m)
+		m.enter(t)
+		d.pump(now)
+		d.mu.Unlock()
+
+		timer := time.NewTimer(min(max(d.hold, askAgain), t.nextMoment(now)))
+		select {
+		case <-t.turn:
+		case <-timer.C:
+		case <-t.lease.gone:
+		case <-d.halt:
+		}
+		timer.Stop()
+
+		d.mu.Lock()
+		g := t.grant
+		if g == nil {
+			m.exit(t)
+			d.pump(time.Now()) // who stands behind may go
+		}
+		select { // a turn that came beside another event
+		case <-t.turn:
+		default:
+		}
+		t.grant = nil
+		stopping := d.stopping
+		d.mu.Unlock()
+		switch {
+		case g != nil && (stopping || !t.lease.held()):
+			d.settle(t, g, pacing.Cancelled, job.Usage{}, false)
+			return nil, 0
+		case g != nil:
+			return g, 0
+		case !t.lease.held() || t.expired(time.Now()):
+			return nil, 0
+		}
+	}
+}
+
+// place chooses the model whose line the task stands in, how long the wait
+// there will be, and how long it may be. Caller holds mu.
+func (d *dispatcher) place(t *task, now time.Time) (m *model, wait, patience time.Duration) {
+	m = t.chain[0].model
+	switch {
+	case m.FallbackAfter > 0 && !now.Before(t.submitted.Add(m.FallbackAfter)):
+		for _, c := range t.chain[1:] {
+			if c.model.wait(t, now) < m.wait(t, now) {
+				m = c.model
+			}
+		}
+	case m.out():
+		for _, c := range t.chain[1:] {
+			if !c.model.out() {
+				m = c.model
+				break
+			}
+		}
+	}
+	patience = d.hold
+	if m.ahead(t) == 0 && m.open() {
+		patience = max(patience, headPatience)
+	}
+	return m, m.wait(t, now), patience
+}
+
+// pump starts every task that may start now, and sets the timer for the next.
+// Caller holds mu.
+func (d *dispatcher) pump(now time.Time) {
+	d.account(now)
+	if d.suspended || d.stopping {
+		return
+	}
+	d.stats.passes++
+	pass := d.stats.passes
+	next := now.Add(time.Hour)
+	for {
+		var head *task
+		for _, m := range d.order {
+			if m.waiting == 0 || m.pass == pass {
+				continue
+			}
+			if t := m.head(); head == nil || t.before(head) {
+				head = t
+			}
+		}
+		if head == nil {
+			break
+		}
+		m := head.in
+		if d.inFlight >= d.slots {
+			d.slotBound = true
+			break
+		}
+		if m.inFlight >= m.MaxInFlight {
+			m.pass = pass
+			continue
+		}
+		r, charge, at := m.first(head, pass, now)
+		if r != nil && !at.After(now) {
+			d.start(head, m, r, charge, now)
+			continue
+		}
+		m.pass = pass
+		m.bound = m.open()
+		if r != nil {
+			r.quota.pass = pass
+			next = earlier(next, at)
+		}
+	}
+	d.timer.Reset(next.Sub(now))
+}
+
+// first returns the route that could start the task first, of those that no
+// task before it claimed in this pass.
+func (m *model) first(t *task, pass uint64, now time.Time) (best *route, charge pacing.Charge, at time.Time) {
+	size := t.size(m)
+	for _, r := range m.routes {
+		if r.quota.pass == pass || !t.mayTry(r) {
+			continue
+		}
+		c := r.Estimator.Estimate(size, t.d.Group)
+		if w := r.When(c, now); best == nil || w.Before(at) {
+			best, charge, at = r, c, w
+		}
+	}
+	return best, charge, at
+}
+
+func (d *dispatcher) start(t *task, m *model, r *route, c pacing.Charge, now time.Time) {
+	m.exit(t)
+	d.count(t, nil)
+	d.inFlight++
+	m.inFlight++
+	m.stalled = time.Time{}
+	m.charge += (float64(c.Expect) - m.charge) / 20
+	r.quota.turn++
+	r.counts.reserved += c.Reserve
+	t.grant = &grant{model: m, route: r, ticket: r.Start(c, now)}
+	t.signal()
+}
+
+// settle ends a grant with what came back and tells the settlement, in quota
+// tokens.
+func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, metered bool) (settled int64) {
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, r := g.model, g.route
+	if o == pacing.Answered {
+		m.counts.invocations++
+		r.counts.invocations++
+		m.counts.latency.observe(now.Sub(g.ticket.Start).Seconds())
+		settled = g.ticket.Charge.Expect
+		if metered {
+			used := pacing.Usage{Input: u.InputTokens, Output: u.OutputTokens, CacheRead: u.CacheReadTokens, CacheWrite: u.CacheWriteTokens}
+			settled = used.Settlement(m.Burndown)
+			r.Estimator.Learn(t.size(m), t.d.Group, used)
+		}
+		r.counts.settled += settled
+		m.counts.quotaTokens += settled
+	}
+	d.inFlight--
+	m.inFlight--
+	if r.End(g.ticket, o, settled, t.hash, now) {
+		level := slog.LevelWarn
+		if r.Gate.Cause() == pacing.Open {
+			level = slog.LevelInfo
+		}
+		d.log.Log(context.Background(), level, "route "+r.Gate.Cause().String(), "model", m.Alias, "region", r.at.Region, "model_id", r.at.ModelID)
+		for i := range m.lines { // think again: fall back, or leave
+			for e := m.lines[i].Front(); e != nil; e = e.Next() {
+				e.Value.(*task).signal()
+			}
+		}
+	}
+	d.pump(now)
+	return settled
+}
+
+// fail counts an unavailable answer against the job.
+func (d *dispatcher) fail(t *task, r *route, timeout bool, now time.Time) (over bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return t.record.fail(&r.Route, timeout, now)
+}
+
+func (d *dispatcher) successes(r *route) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return r.Successes()
+}
+
+// whole is the quota of a minute, in tokens, if the grant's charge exceeds it;
+// else 0.
+func (d *dispatcher) whole(g *grant) float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !g.route.Ledger.Oversize(g.ticket.Charge) {
+		return 0
+	}
+	return g.route.undivided
+}
+
+// oversize fails a job that no route's whole quota could ever admit: with its
+// own max_tokens and half of its estimated input, in case that is wrong.
+func (d *dispatcher) oversize(t *task) *job.Failure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var needs, most float64
+	for _, c := range t.chain {
+		for _, r := range c.model.routes {
+			input := r.Estimator.Estimate(c.size, t.d.Group).Input
+			needs = float64(c.size.MaxTokens + input/2)
+			if c.size.MaxTokens == 0 || r.undivided == 0 || needs <= r.undivided {
+				return nil
+			}
+			most = max(most, r.undivided)
+		}
+	}
+	return &job.Failure{Reason: job.Oversize, Message: fmt.Sprintf(
+		"max_tokens and half of the estimated input are %.0f tokens, the largest quota is %.0f a minute", needs, most)}
+}
+
+// suspend stops or resumes the starting of jobs.
+func (d *dispatcher) suspend(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.suspended = yes
+	d.pump(time.Now())
+}
+
+// stop starts nothing any more: who waits is released.
+func (d *dispatcher) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopping = true
+	d.timer.Stop()
+	close(d.halt)
+}
+
+// account adds the time since the last pump to what was the limit meanwhile.
+func (d *dispatcher) account(now time.Time) {
+	since := now.Sub(d.pumped)
+	d.pumped = now
+	for _, m := range d.order {
+		if m.bound {
+			m.counts.quotaBound += since
+		}
+		m.bound = false
+	}
+	if d.slotBound {
+		d.stats.slotBound += since
+	}
+	d.slotBound = false
+}
+
+// enter puts the task into its source's line, by its order of arrival: one that
+// comes back keeps its place.
+func (m *model) enter(t *task) {
+	line := &m.lines[t.source]
+	e := line.Back()
+	for e != nil && e.Value.(*task).seq > t.seq {
+		e = e.Prev()
+	}
+	if e == nil {
+		t.elem = line.PushFront(t)
+	} else {
+		t.elem = line.InsertAfter(t, e)
+	}
+	t.in = m
+	m.waiting++
+}
+
+// exit takes it out again.
+func (m *model) exit(t *task) {
+	if t.in == m {
+		m.lines[t.source].Remove(t.elem)
+		t.in, t.elem = nil, nil
+		m.waiting--
+	}
+}
+
+// head returns the task whose turn it is: the first of the queue with the
+// highest priority, but once in lowerTurns the first of each lower one.
+func (m *model) head() *task {
+	if i := m.turn(); i > 0 && m.lines[i].Len() > 0 {
+		return m.lines[i].Front().Value.(*task)
+	}
+	for i := range m.lines {
+		if e := m.lines[i].Front(); e != nil {
+			return e.Value.(*task)
+		}
+	}
+	return nil
+}
+
+// turn returns the source that comes before all others now, or 0.
+func (m *model) turn() int {
+	if i := m.routes[0].quota.turn % lowerTurns; i < len(m.lines) {
+		return i
+	}
+	return 0
+}
+
+// before orders the first tasks of two models: by turn, priority, arrival.
+func (t *task) before(u *task) bool {
+	if a, b := t.rank(), u.rank(); a != b {
+		return a < b
+	}
+	return t.seq < u.seq
+}
+
+func (t *task) rank() int {
+	if t.source == t.in.turn() {
+		return -1
+	}
+	return t.source
+}
+
+// ahead is how many stand in line before the task, roughly: none, or all.
+func (m *model) ahead(t *task) int {
+	for i := range t.source + 1 {
+		if e := m.lines[i].Front(); e != nil && e.Value.(*task).seq < t.seq {
+			return m.waiting
+		}
+	}
+	return 0
+}

@@ -1,0 +1,232 @@
+package worker
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sluicehq/sluice/pacing"
+)
+
+// What the dispatcher's state says about the future: how long a wait will be,
+// how much is worth receiving, how long a release should last.
+
+const (
+	// longestRelease keeps a release within the 12 hours that SQS counts from
+	// the receipt.
+	longestRelease = maxLease
+	// shortestRelease and slowestFloor bound the floor of a release, which doubles
+	// while nothing starts: shorter, and a closed model's jobs spin through SQS;
+	// longer, and they sleep on when it has long been open again.
+	shortestRelease = time.Second
+	slowestFloor    = 15 * time.Minute
+	// maxReleased not yet due, Sluice looks past a closed model no longer: SQS
+	// keeps 120,000 in flight, and each costs a receive to come back.
+	maxReleased = 20_000
+	// never is a wait that no event in sight will end.
+	never = 24 * time.Hour
+)
+
+// open says whether some route's gate is open.
+func (m *model) open() bool {
+	for _, r := range m.routes {
+		if r.Gate.Cause() == pacing.Open {
+			return true
+		}
+	}
+	return false
+}
+
+// out says whether the model is exhausted for the day or its breakers are open:
+// the moment for a fallback. Refused credentials are not: a person has to know.
+func (m *model) out() bool {
+	var closed bool
+	for _, r := range m.routes {
+		switch r.Gate.Cause() {
+		case pacing.Open:
+			return false
+		case pacing.Broken, pacing.Parked:
+			closed = true
+		}
+	}
+	return closed
+}
+
+// each is how long one average job takes of the model's routes at their present
+// pace; 0 where nothing limits them.
+func (m *model) each() time.Duration {
+	var perSecond float64
+	for _, r := range m.routes {
+		if r.Gate.Cause() != pacing.Open {
+			continue
+		}
+		d := r.Ledger.Forecast(1, m.charge)
+		if d <= 0 {
+			return 0
+		}
+		perSecond += 1 / d.Seconds()
+	}
+	if perSecond == 0 {
+		return never
+	}
+	return time.Duration(float64(time.Second) / perSecond)
+}
+
+// soonest is the earliest start of an average job on any route; where the task
+// is given, on those that it may probe.
+func (m *model) soonest(t *task, now time.Time) time.Time {
+	at := now.Add(never)
+	c := pacing.Charge{Reserve: int64(m.charge), Expect: int64(m.charge), Input: int64(m.charge)}
+	for _, r := range m.routes {
+		if t != nil && !t.mayTry(r) {
+			continue
+		}
+		at = earlier(at, r.When(c, now))
+	}
+	return at
+}
+
+// wait is how long the task would stand in the model's line.
+func (m *model) wait(t *task, now time.Time) time.Duration {
+	wait := m.soonest(t, now).Sub(now)
+	if n := m.ahead(t); n > 0 {
+		wait += min(never, time.Duration(n)*min(m.each(), never/maxReleased))
+	}
+	return wait
+}
+
+// capacity is how many jobs the model could start within the hold, held ones
+// included.
+func (m *model) capacity(hold time.Duration, now time.Time) int {
+	left := hold - m.soonest(nil, now).Sub(now)
+	switch {
+	case left < 0:
+		return 0
+	case !m.open():
+		return 1 // the probe
+	}
+	most := 2*m.MaxInFlight - m.inFlight
+	if each := m.each(); each > 0 {
+		most = min(most, 1+int(left/each))
+	}
+	return most
+}
+
+// want is how many more messages of a source with this mix of models are worth
+// receiving now.
+func (d *dispatcher) want(source int, x *mix, now time.Time) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.suspended || d.stopping {
+		return 0
+	}
+	var want, held, anywhere int
+	total := 0
+	for _, m := range d.order {
+		capacity, before := m.capacity(d.hold, now), 0
+		for _, n := range m.held[:source+1] {
+			before += n
+		}
+		for _, n := range m.held {
+			total += n
+		}
+		// A source may fill what those before it leave, and a lower one 5 % of it
+		// in any case.
+		free := max(capacity-before, (capacity+lowerTurns-1)/lowerTurns-m.held[source])
+		if free <= 0 {
+			continue
+		}
+		anywhere += free
+		if x.brings(m) {
+			want += free
+			held += before
+		}
+	}
+	free := d.slots - total // as many may wait as may run
+	switch {
+	case anywhere == 0 || free <= 0:
+		return 0
+	case want == 0 || d.released.due(now) >= maxReleased:
+		return x.sample(now)
+	case want < batchSize && held > want:
+		return 0 // most of what fits is here: wait until a whole batch is worth a call
+	}
+	return min(want, free)
+}
+
+// delay is how long a release of a task that can't start should last, and makes
+// room for it in the forecast.
+func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
+	if m.stalled.IsZero() {
+		m.stalled = now
+	}
+	var delay time.Duration
+	if m.open() {
+		m.horizon = later(m.horizon, now.Add(m.wait(t, now)))
+		delay = m.horizon.Sub(now)
+		m.horizon = m.horizon.Add(min(m.each(), never/maxReleased))
+	} else {
+		delay = min(m.soonest(nil, now).Sub(now), slowestFloor)
+	}
+	delay = min(delay, t.nextMoment(now), t.lease.received.Add(longestRelease).Sub(now))
+	delay = max(jitter(delay), floor(m.stalled, now))
+	d.released.add(now.Add(delay), t.submitted)
+	return delay
+}
+
+// floor is the shortest release since something is stuck: it doubles, as the
+// time that has passed does.
+func floor(stuck, now time.Time) time.Duration {
+	return min(max(now.Sub(stuck), shortestRelease), slowestFloor)
+}
+
+// jitter spreads what would come back at one moment over the next tenth.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*float64(d)/10)
+}
+
+// usable says whether some route can be tried.
+func (d *dispatcher) usable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.order {
+		if m.open() {
+			return true
+		}
+	}
+	return false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// releases remembers what was released here and is not yet due: SQS's own age
+// of the oldest message is blind after three receives.
+type releases []struct{ due, submitted time.Time }
+
+func (r *releases) add(due, submitted time.Time) {
+	heap.Push(r, struct{ due, submitted time.Time }{due, submitted})
+}
+
+// due drops what has come back and counts the rest.
+func (r *releases) due(now time.Time) int {
+	for len(*r) > 0 && !(*r)[0].due.After(now) {
+		heap.Pop(r)
+	}
+	return len(*r)
+}
+
+func (r releases) Len() int           { return len(r) }
+func (r releases) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
+func (r releases) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
+func (r *releases) Push(x any)        { *r = append(*r, x.(struct{ due, submitted time.Time })) }
+func (r *releases) Pop() any {
+	old := *r
+	last := old[len(old)-1]
+	*r = old[:len(old)-1]
+	return last
+}

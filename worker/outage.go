@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluicehq/sluice/pacing"
+)
+
+// outage is whether something that the worker depends on is away. It is logged
+// once when it begins and once when it ends, and readiness shows it meanwhile.
+type outage struct {
+	name string
+	log  *slog.Logger
+	// check, where there is one, asks for the end of the outage; else the first
+	// success that somebody reports ends it.
+	check   func(context.Context) error
+	run     context.Context // bounds the checking
+	changed func()          // called after a beginning and after an end
+
+	mu    sync.Mutex
+	cause error
+	since time.Time
+}
+
+const (
+	// checkEvery bounds how long a recovered dependency goes unnoticed, and how
+	// often one that is away is asked: base and longest of a backoff.
+	checkFirst   = time.Second
+	checkLongest = 10 * time.Second
+	// checkLimit bounds one check: a dependency that hangs is away.
+	checkLimit = 10 * time.Second
+)
+
+// report tells how a call on the dependency ended.
+func (o *outage) report(err error) {
+	if errors.Is(err, context.Canceled) {
+		return // by us
+	}
+	o.mu.Lock()
+	began := err != nil && o.cause == nil
+	ended := err == nil && o.cause != nil
+	since := o.since
+	switch {
+	case began:
+		o.cause, o.since = err, time.Now()
+	case ended:
+		o.cause = nil
+	}
+	o.mu.Unlock()
+	switch {
+	case began:
+		o.log.Error("dependency away", "dependency", o.name, "error", err)
+		if o.check != nil {
+			go o.watch()
+		}
+	case ended:
+		o.log.Info("dependency back", "dependency", o.name, "after", time.Since(since).Round(time.Millisecond))
+	}
+	if (began || ended) && o.changed != nil {
+		o.changed()
+	}
+}
+
+func (o *outage) watch() {
+	for n := 0; o.err() != nil; n++ {
+		if !sleep(o.run, pacing.Backoff(n, checkFirst, checkLongest, 1)) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(o.run, checkLimit)
+		err := o.check(ctx)
+		cancel()
+		o.report(err)
+	}
+}
+
+// err returns what is wrong now, or nil.
+func (o *outage) err() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.cause == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", o.name, o.cause)
+}
+
+// sleep waits and says whether it waited to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

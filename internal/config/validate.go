@@ -1,0 +1,138 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bounds of the settings. Where AWS sets one, the comment names it; the others
+// keep a typing error from looking like a fault of the service.
+const (
+	// minVisibility leaves an extension at half-life 5 s to get through. Shorter,
+	// and one slow answer of SQS delivers a job twice.
+	minVisibility = 10 * time.Second
+	// maxVisibility keeps an extension at half-life within the 12 hours that SQS
+	// counts from the receipt: longer ones are refused, not clamped.
+	maxVisibility = 6 * time.Hour
+	// maxHold bounds how old a held job can grow: a held job is memory, and its
+	// receipt's 12 hours run.
+	maxHold = time.Hour
+	// minGrace is twice the 5 s that puts and releases get at the end of it.
+	minGrace = 10 * time.Second
+	// maxMetricsPeriod is the coarsest that an alarm over minutes can use.
+	maxMetricsPeriod = time.Hour
+	// renewedFrom is the receive count from which a release is a renewal. A
+	// limit at or below it buries jobs that were merely waiting for quota.
+	renewedFrom = 20
+	// minInFlightBytes holds one payload of 25 MiB and its answer. Smaller, and
+	// a large job waits for ever.
+	minInFlightBytes = 32 << 20
+)
+
+var (
+	// nameForm keeps the Service dimension printable and quotable.
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	// namespaceForm is CloudWatch's own; "AWS/" is reserved.
+	namespaceForm = regexp.MustCompile(`^[0-9A-Za-z._/#: -]{1,255}$`)
+)
+
+// problems are those that can be told without asking AWS.
+func (c Config) problems() problems {
+	var ps problems
+	check := func(ok bool, variable, format string, args ...any) {
+		if !ok {
+			ps.addf(variable, format, args...)
+		}
+	}
+
+	check(nameForm.MatchString(c.Name), "SLUICE_NAME", "must be 1 to 128 letters, digits, dots, dashes or underscores, not %q", c.Name)
+	ps = append(ps, c.queueProblems()...)
+	check(len(c.Models) > 0 || c.ModelsFile != "", "SLUICE_MODELS", "must be set, or SLUICE_MODELS_FILE")
+	check(c.Results.Bucket != "", "SLUICE_RESULTS_S3", "must be set: a result that is not in S3 is not durable")
+	if c.Payloads != nil {
+		check(!c.Payloads.overlaps(c.Results), "SLUICE_PAYLOADS_S3",
+			"must be disjoint from SLUICE_RESULTS_S3 (%s): a job could name a result as its payload", c.Results)
+	}
+
+	check(c.QuotaFraction > 0 && c.QuotaFraction <= 1, "SLUICE_QUOTA_FRACTION", "must be above 0 and at most 1")
+	check(c.MaxInFlight >= 1, "SLUICE_MAX_IN_FLIGHT", "must be at least 1")
+	check(c.MaxInFlightBytes >= minInFlightBytes, "SLUICE_MAX_IN_FLIGHT_BYTES", "must be at least %d", minInFlightBytes)
+	check(c.Visibility >= minVisibility && c.Visibility <= maxVisibility && wholeSeconds(c.Visibility),
+		"SLUICE_VISIBILITY", "must be whole seconds, %v to %v", minVisibility, maxVisibility)
+	check(c.Hold >= 0 && c.Hold <= maxHold, "SLUICE_HOLD", "must be 0s to %v", maxHold)
+	check(c.MaxReceives > renewedFrom, "SLUICE_MAX_RECEIVES", "must be above %d, from where on releases are renewed", renewedFrom)
+	check(c.Grace >= minGrace, "SLUICE_GRACE", "must be at least %v", minGrace)
+
+	ns := c.MetricsNamespace
+	check(ns == "" || namespaceForm.MatchString(ns) && !strings.HasPrefix(ns, "AWS/") && !strings.HasPrefix(ns, ":"),
+		"SLUICE_METRICS_NAMESPACE", "is no CloudWatch namespace: %q", ns)
+	check(c.MetricsPeriod >= time.Second && c.MetricsPeriod <= maxMetricsPeriod && wholeSeconds(c.MetricsPeriod),
+		"SLUICE_METRICS_PERIOD", "must be whole seconds, 1s to %v", maxMetricsPeriod)
+	check(c.MetricsDetail == "model" || c.MetricsDetail == "route", "SLUICE_METRICS_DETAIL", "must be model or route, not %q", c.MetricsDetail)
+	check(listenAddress(c.AdminAddr), "SLUICE_ADMIN_ADDR", "must be host:port, not %q", c.AdminAddr)
+	check(slices.Contains([]string{"auto", "json", "text"}, c.LogFormat), "SLUICE_LOG_FORMAT", "must be auto, json or text, not %q", c.LogFormat)
+	return ps
+}
+
+// queueProblems checks each queue's URL, and that no queue has two parts: a
+// dead-letter queue that is also a job queue buries the same job for ever.
+func (c Config) queueProblems() problems {
+	var ps problems
+	if len(c.QueueURLs) == 0 {
+		ps.addf("SLUICE_QUEUE_URLS", "must be set")
+	}
+	part := make(map[string]string)
+	check := func(where, queueURL string) {
+		if err := checkQueueURL(queueURL); err != nil {
+			ps.add(where, err)
+			return
+		}
+		if other, taken := part[queueURL]; taken {
+			ps.addf(where, "is the queue of %s too", other)
+			return
+		}
+		part[queueURL] = where
+	}
+	for i, queueURL := range c.QueueURLs {
+		check(fmt.Sprintf("SLUICE_QUEUE_URLS[%d]", i), queueURL)
+	}
+	if c.DLQURL != "" {
+		check("SLUICE_DLQ_URL", c.DLQURL)
+	}
+	if c.ResultsQueueURL != "" {
+		check("SLUICE_RESULTS_QUEUE_URL", c.ResultsQueueURL)
+	}
+	return ps
+}
+
+// checkQueueURL takes any host, because emulators have their own. It does not
+// quote what it refuses: that may hold a password.
+func checkQueueURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", strings.Trim(u.Path, "/") == "":
+		return fmt.Errorf("must be a queue URL such as https://sqs.us-east-1.amazonaws.com/123456789012/jobs")
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		return fmt.Errorf("must be a plain queue URL, without credentials, query or fragment")
+	case strings.HasSuffix(u.Path, ".fifo"):
+		return fmt.Errorf("must be a standard queue: a FIFO queue keeps the order of a group, pacing lets whoever fits go first, and the two fight")
+	}
+	return nil
+}
+
+func listenAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 0 && n <= 65535
+}
+
+func wholeSeconds(d time.Duration) bool { return d%time.Second == 0 }

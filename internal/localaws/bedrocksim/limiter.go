@@ -104,7 +104,10 @@ type Charge struct {
 }
 
 // Neighbour is another tenant of the same quota: small requests in a steady
-// stream, through the same limiter. What it is refused it does not ask again.
+// stream, through the same limiter. One that is refused waits, as an SDK's
+// retries do, and is tried before anybody else's; so the neighbour gets its
+// fraction, and no more than that, from the time on when what was taken before
+// it came is forgotten.
 type Neighbour struct {
 	Fraction float64       // of the requests and of the tokens per minute
 	On, Off  time.Duration // bursts: On with the stream, Off without; On zero: always
@@ -122,6 +125,7 @@ type Limiter struct {
 	next      time.Time     // its next request
 	every     time.Duration // between its requests; 0: no neighbour
 	size      float64       // tokens of each
+	waiting   int           // its refused requests
 	taken     Taken
 }
 
@@ -236,7 +240,7 @@ func (l *Limiter) stream(now time.Time) {
 	f := l.neighbour.Fraction
 	switch {
 	case f <= 0 || l.quota.RPM == 0 && l.quota.TPM == 0:
-		l.every = 0
+		l.every, l.waiting = 0, 0
 		return
 	case l.quota.RPM > 0:
 		l.every = time.Duration(float64(time.Minute) / (f * l.quota.RPM))
@@ -246,6 +250,12 @@ func (l *Limiter) stream(now time.Time) {
 	l.size = f * l.quota.TPM * l.every.Minutes()
 	l.next = now.Add(l.every)
 }
+
+// neighbourPatience is how long the neighbour's requests wait in a line: the
+// longest that a minute makes anybody wait. Shorter, and whoever takes a whole
+// minute at once starves it; longer, and it makes up with a burst for what it
+// could not have had.
+const neighbourPatience = time.Minute
 
 // neighbourMemory is how far back the neighbour's requests are caught up with
 // after a time in which nobody asked: the minute is all that a window
@@ -261,15 +271,26 @@ func (l *Limiter) advance(now time.Time) {
 	if idle := now.Sub(l.next) - neighbourMemory; idle > 0 {
 		l.next = l.next.Add(idle.Truncate(l.every))
 	}
+	longest := 1 + int(neighbourPatience/l.every)
 	for ; !l.next.After(now); l.next = l.next.Add(l.every) {
-		n := l.neighbour
-		if n.On > 0 && l.next.Sub(l.since)%(n.On+n.Off) >= n.On {
+		if n := l.neighbour; n.On > 0 && l.next.Sub(l.since)%(n.On+n.Off) >= n.On {
+			l.waiting = 0
 			continue
 		}
-		if _, cause := l.admit(l.next, l.size); cause == Admitted {
-			l.taken.Requests++
-			l.taken.Tokens += l.size
+		l.waiting = min(l.waiting+1, longest)
+		l.serve(l.next)
+	}
+	l.serve(now)
+}
+
+// serve admits what it can of the neighbour's line.
+func (l *Limiter) serve(now time.Time) {
+	for ; l.waiting > 0; l.waiting-- {
+		if _, cause := l.admit(now, l.size); cause != Admitted {
+			return
 		}
+		l.taken.Requests++
+		l.taken.Tokens += l.size
 	}
 }
 
@@ -409,7 +430,7 @@ func (m *bucketMeter) take(now time.Time, cost float64) {
 
 func (m *bucketMeter) give(now, _ time.Time, part float64) {
 	m.refill(now)
-	m.level = math.Min(m.capacity, m.level+part)
+	m.level += part // the next refill drops what the bucket can't hold
 }
 
 func (m *bucketMeter) setLimit(now time.Time, perMinute float64) {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -88,9 +89,7 @@ func New(o Options) *Simulator {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	for id, m := range o.Models {
-		s.models[id] = m
-	}
+	maps.Copy(s.models, o.Models)
 	s.mux.HandleFunc("POST /model/{id}/{operation}", s.serve)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.fail(w, problem{status: http.StatusNotFound, typ: "UnknownOperationException"})

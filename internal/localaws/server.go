@@ -19,8 +19,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
+
+	"github.com/johannesboyne/gofakes3"
+
+	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 )
 
 // Whose AWS this is. Tests see them in ARNs and queue URLs.
@@ -31,14 +34,19 @@ const (
 
 // Options configure a Server; the zero value will do.
 type Options struct {
+	// Bedrock says which models there are, and their quotas.
+	Bedrock bedrocksim.Options
 	// Log hears about what cannot be told to a client; nil is silence.
 	Log *slog.Logger
 }
 
 // Server is one embedded AWS, empty at first.
 type Server struct {
-	log *slog.Logger
-	sqs *sqsServer
+	log     *slog.Logger
+	sqs     *sqsServer
+	objects *objectStore
+	s3      http.Handler
+	bedrock *bedrocksim.Simulator
 
 	mu        sync.Mutex // guards what follows
 	handler   http.Handler
@@ -52,8 +60,15 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{log: o.Log, calls: make(map[string]int), url: "http://aws.localhost"}
+	s := &Server{
+		log:     o.Log,
+		objects: newObjectStore(),
+		bedrock: bedrocksim.New(o.Bedrock),
+		calls:   make(map[string]int),
+		url:     "http://aws.localhost",
+	}
 	s.sqs = newSQS(s.endpoint)
+	s.s3 = newS3(s.objects)
 	s.handler = http.HandlerFunc(s.route)
 	return s
 }
@@ -69,54 +84,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	switch service, _, _ := strings.Cut(Operation(r), "."); service {
+	switch serviceOf(r) {
 	case "SQS":
 		s.sqs.ServeHTTP(w, r)
+	case "Bedrock":
+		s.bedrock.ServeHTTP(w, r)
 	default:
-		http.NotFound(w, r)
-	}
-}
-
-// Operation names the API call that a request makes, such as
-// "SQS.ReceiveMessage", "S3.HeadObject", "CloudWatch.PutMetricData" or
-// "Bedrock.Converse".
-func Operation(r *http.Request) string {
-	if target, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), sqsTarget); ok {
-		return "SQS." + target
-	}
-	return "S3." + s3Operation(r)
-}
-
-// s3Operation tells S3's operations apart by method, path and query.
-func s3Operation(r *http.Request) string {
-	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	query := r.URL.Query()
-	switch {
-	case bucket == "":
-		return "ListBuckets"
-	case key == "" && r.Method == http.MethodGet && query.Get("list-type") == "2":
-		return "ListObjectsV2"
-	case key == "" && r.Method == http.MethodPost && query.Has("delete"):
-		return "DeleteObjects"
-	case key == "":
-		return map[string]string{
-			http.MethodGet: "ListObjects", http.MethodPut: "CreateBucket",
-			http.MethodHead: "HeadBucket", http.MethodDelete: "DeleteBucket",
-		}[r.Method]
-	case query.Has("uploads"):
-		return "CreateMultipartUpload"
-	case query.Has("uploadId"):
-		return map[string]string{
-			http.MethodPut: "UploadPart", http.MethodPost: "CompleteMultipartUpload",
-			http.MethodDelete: "AbortMultipartUpload", http.MethodGet: "ListParts",
-		}[r.Method]
-	case r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "":
-		return "CopyObject"
-	default:
-		return map[string]string{
-			http.MethodGet: "GetObject", http.MethodPut: "PutObject",
-			http.MethodHead: "HeadObject", http.MethodDelete: "DeleteObject",
-		}[r.Method]
+		s.s3.ServeHTTP(w, r)
 	}
 }
 
@@ -173,6 +147,16 @@ func (s *Server) endpoint() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.url
+}
+
+// Bedrock returns the Bedrock simulator.
+func (s *Server) Bedrock() *bedrocksim.Simulator { return s.bedrock }
+
+// CreateBucket makes a bucket, or finds it.
+func (s *Server) CreateBucket(name string) {
+	if err := s.objects.CreateBucket(name); err != nil && !gofakes3.HasErrorCode(err, gofakes3.ErrBucketAlreadyExists) {
+		panic(fmt.Sprintf("localaws: create bucket %q: %v", name, err))
+	}
 }
 
 // CreateQueue makes a queue, or finds it, and returns its URL. It panics where

@@ -13,6 +13,8 @@ import (
 
 func TestQueue(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_SQS", conformance.Queue) }
 
+func TestBucket(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_S3", conformance.Bucket) }
+
 // suite runs a suite on the embedded AWS, in virtual time, and against the
 // endpoint that the variable names.
 func suite(t *testing.T, variable string, run func(*testing.T, conformance.Target)) {

@@ -12,8 +12,8 @@ import (
 	"github.com/sluicehq/sluice/job"
 )
 
-// Copy sends a copy of the result, if copies are wanted. What would exceed a
-// message is shortened: first the output, to where it stands in S3, then the
+// Copy sends a copy of the result, if copies are wanted. What a message can't
+// hold is shortened: first the output, to where it stands in S3, then the
 // error's text and the metadata.
 func (s *Sink) Copy(ctx context.Context, r job.Result) error {
 	if s.o.Copies == nil {

@@ -111,10 +111,15 @@ func readTrail(a types.MessageAttributeValue, sent time.Time) job.Trail {
 	if json.Unmarshal(raw, &t) != nil {
 		return job.Trail{}
 	}
-	who := job.Peek(raw)
-	t.ID, t.Run = who.ID, who.Run
+	if !job.ValidName(t.ID) {
+		t.ID = ""
+	}
+	if !job.ValidName(t.Run) {
+		t.Run = ""
+	}
 	if t.Submitted.After(sent) {
 		t.Submitted = time.Time{}
 	}
+	t.Attempts = max(t.Attempts, 0)
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,7 +18,9 @@ import (
 
 // Send sends one message. A body that with its attributes exceeds what the
 // queue takes goes to the payload prefix and a pointer to the queue; without a
-// payload prefix the error is job.ErrNoRoom.
+// payload prefix the error is job.ErrNoRoom, as it is for a body with characters
+// that SQS refuses (a model's output can have some; a body that came from SQS
+// has none).
 func (q *Queue) Send(ctx context.Context, m job.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -58,6 +61,9 @@ func (q *Queue) Send(ctx context.Context, m job.Message) error {
 		in.MessageGroupId = &m.Group
 	}
 	out, err := q.client.SendMessage(ctx, in)
+	if _, ok := errors.AsType[*types.InvalidMessageContents](err); ok {
+		return fmt.Errorf("send to %s: %w: %w", q.name, job.ErrNoRoom, err)
+	}
 	if err != nil {
 		return q.wrap("send to", err)
 	}

@@ -181,6 +181,8 @@ func (s *Server) Config(client aws.HTTPClient) aws.Config {
 		}},
 		// config.LoadDefaultConfig sets these where the environment does not, and
 		// can't be told to look away from it. A test compares the two.
+		DefaultsMode:                aws.DefaultsModeLegacy,
+		AccountIDEndpointMode:       aws.AccountIDEndpointModePreferred,
 		RequestMinCompressSizeBytes: 10240,
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenSupported,
 		ResponseChecksumValidation:  aws.ResponseChecksumValidationWhenSupported,

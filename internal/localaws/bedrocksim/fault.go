@@ -40,6 +40,7 @@ const (
 	Garbage       FaultKind = "garbage"        // 200 whose body is no JSON
 	Slow          FaultKind = "slow"           // slowFactor times the latency, at least slowLeast
 	Hang          FaultKind = "hang"           // no answer until the client goes away
+	Cut           FaultKind = "cut"            // the connection breaks after the work is done and charged
 )
 
 // A slow answer must outlast a backoff and stay below a time-out.
@@ -86,6 +87,7 @@ var faults = map[FaultKind]effect{
 	Garbage:       {admitted: true},
 	Slow:          {admitted: true},
 	Hang:          {admitted: true},
+	Cut:           {admitted: true},
 }
 
 // byStatus is the kind that the marker [[sim:status=N]] means.

@@ -3,6 +3,7 @@ package bedrocksim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,7 +14,8 @@ import (
 // and takes what it does not say from the family that its ID belongs to.
 type Model struct {
 	// Family is the prefix of a model ID ("anthropic", "amazon.nova") for IDs
-	// that do not tell it: application profiles, provisioned throughput.
+	// that do not tell it: application profiles, provisioned throughput. It is
+	// fixed by the first request.
 	Family string `json:"family"`
 
 	RPM   float64 `json:"rpm"` // requests per minute, 0: no limit
@@ -66,7 +68,43 @@ func ReadModels(r io.Reader) (map[string]Model, error) {
 	if err := dec.Decode(&models); err != nil {
 		return nil, fmt.Errorf("read models: %w", err)
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("read models: something follows the object")
+	}
+	for id, m := range models {
+		if err := m.check(); err != nil {
+			return nil, fmt.Errorf("read models: %s: %w", id, err)
+		}
+	}
 	return models, nil
+}
+
+// check finds what no model can be, in a file that a person wrote.
+func (m *Model) check() error {
+	for name, v := range map[string]float64{
+		"rpm": m.RPM, "tpm": m.TPM, "tpd": float64(m.TPD), "burndown": m.Burndown,
+		"max_tokens": float64(m.MaxTokens), "bytes_per_token": m.BytesPerToken,
+		"latency.base": float64(m.Latency.Base), "latency.per_token": float64(m.Latency.PerToken),
+		"output.min": m.Output.Min, "output_part.min": m.OutputPart.Min,
+		"neighbour.on": float64(m.Neighbour.On), "neighbour.off": float64(m.Neighbour.Off),
+	} {
+		if v < 0 {
+			return fmt.Errorf("%s: must not be negative", name)
+		}
+	}
+	parts := map[string]float64{"latency.jitter": m.Latency.Jitter, "neighbour.fraction": m.Neighbour.Fraction}
+	for i, f := range m.Faults {
+		parts[fmt.Sprintf("faults[%d].rate", i)] = f.Rate
+	}
+	for name, v := range parts {
+		if v < 0 || v > 1 {
+			return fmt.Errorf("%s: must be from 0 to 1", name)
+		}
+	}
+	if m.Output.Max < m.Output.Min || m.OutputPart.Max < m.OutputPart.Min {
+		return errors.New("output: max must not be below min")
+	}
+	return nil
 }
 
 // duration is a time.Duration that JSON writes as text.

@@ -67,13 +67,14 @@ type Simulator struct {
 
 // ledger is one Key's state.
 type ledger struct {
-	mu       sync.Mutex // guards what follows
-	model    Model
 	family   *family
 	burndown float64 // the family's
-	limiter  *Limiter
-	draw     *rand.Rand // faults: another try has another fate
-	stats    Stats
+
+	mu      sync.Mutex // guards what follows
+	model   Model
+	limiter *Limiter
+	draw    *rand.Rand // faults: another try has another fate
+	stats   Stats
 }
 
 // New returns a simulator whose ledgers all begin with nothing taken.
@@ -134,7 +135,9 @@ func (l *ledger) set(change func(*Model)) {
 	change(&l.model)
 	switch {
 	case !slices.Equal(was.Shape, l.model.Shape):
+		taken := l.limiter.Neighbour(now)
 		l.limiter = NewLimiter(l.model.quota(), l.model.Shape, now)
+		l.limiter.taken = taken
 		l.limiter.SetNeighbour(now, l.model.Neighbour)
 	case was.quota() != l.model.quota():
 		l.limiter.SetQuota(now, l.model.quota())
@@ -179,7 +182,7 @@ func (s *Simulator) ledger(key Key) *ledger {
 		now := time.Now()
 		name := key.ModelID
 		if m.Family != "" {
-			name = m.Family
+			name = m.Family + "."
 		}
 		l = &ledger{
 			model:    m,
@@ -238,8 +241,15 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	began := time.Now()
 	err = wait(r.Context(), st)
+	if st.kind == Cut && err == nil {
+		err = http.ErrAbortHandler
+	}
 	if !s.end(l, req, st, time.Since(began), err) {
 		s.debug(r.Context(), key, 0, "abandoned", &st.plan)
+		if st.kind == Cut {
+			panic(http.ErrAbortHandler)
+		}
+		s.fail(w, faults[Unavailable].problem) // heard by those whom the server's stop cut off
 		return
 	}
 	s.debug(r.Context(), key, max(st.status, http.StatusOK), st.typ, &st.plan)
@@ -294,6 +304,7 @@ func (l *ledger) begin(s *Simulator, req request, p problem, converse, retry boo
 		return st, p
 	}
 	if st.kind == Slow {
+		st.plan.lead *= slowFactor
 		st.plan.latency = max(slowFactor*st.plan.latency, slowLeast)
 	}
 

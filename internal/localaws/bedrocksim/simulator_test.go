@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +38,14 @@ const (
 // lives in a bubble.
 type memory struct{ http.Handler }
 
-func (m memory) Do(r *http.Request) (*http.Response, error) {
+func (m memory) Do(r *http.Request) (answer *http.Response, err error) {
+	defer func() {
+		if v := recover(); v == http.ErrAbortHandler {
+			err = io.ErrUnexpectedEOF
+		} else if v != nil {
+			panic(v)
+		}
+	}()
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
@@ -505,6 +516,8 @@ func TestClientGoesAway(t *testing.T) {
 	}{
 		{"[[sim:input=100]][[sim:output=100]]", 100 + 40*5}, // 1 s + 40 x 100 ms
 		{"[[sim:input=100]][[sim:hang]]", 100},
+		{"[[sim:input=100]][[sim:output=100]][[sim:slow]]", 100}, // the lead is ten times as long too
+		{"[[sim:input=100]][[sim:output=3]][[sim:latency=1h]]", 100},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := bedrocksim.New(one(bedrocksim.Model{
@@ -520,6 +533,238 @@ func TestClientGoesAway(t *testing.T) {
 				t.Errorf("stats = %+v, want %d settled", st, tt.settled)
 			}
 		})
+	}
+}
+
+// TestCutAnswersNobody: the work is done and paid for, and the connection
+// breaks.
+func TestCutAnswersNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := bedrocksim.New(one(bedrocksim.Model{Latency: bedrocksim.Latency{Base: time.Second}}))
+		begin := time.Now()
+		_, err := converse(t.Context(), client(s, "us-east-1"), sonnet, "[[sim:input=100]][[sim:output=10]][[sim:cut]]", 20)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || time.Since(begin) != time.Second {
+			t.Errorf("err = %v after %v", err, time.Since(begin))
+		}
+		if st := stats(t, s, "us-east-1", sonnet); st.Settled != 150 || st.Abandoned != 1 || st.Answered != 0 || st.InFlight != 0 {
+			t.Errorf("stats = %+v", st)
+		}
+	})
+}
+
+func TestSlowAnswersLate(t *testing.T) {
+	t.Parallel()
+	for base, want := range map[time.Duration]time.Duration{0: 10 * time.Second, 3 * time.Second: 30 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := bedrocksim.New(one(bedrocksim.Model{Latency: bedrocksim.Latency{Base: base}}))
+			begin := time.Now()
+			if _, err := converse(t.Context(), client(s, "us-east-1"), sonnet, "[[sim:slow]]", 20); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(begin); got != want {
+				t.Errorf("took %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestLatencyJitters within its bounds, and the same job always alike.
+func TestLatencyJitters(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := bedrocksim.New(one(bedrocksim.Model{Latency: bedrocksim.Latency{Base: time.Second, Jitter: 0.2}}))
+		c := client(s, "us-east-1")
+		took := func(prompt string) time.Duration {
+			begin := time.Now()
+			if _, err := converse(t.Context(), c, sonnet, prompt, 20); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(begin)
+		}
+		least, most := time.Hour, time.Duration(0)
+		for i := range 200 {
+			d := took(strconv.Itoa(i))
+			least, most = min(least, d), max(most, d)
+		}
+		if least < 800*time.Millisecond || least > 820*time.Millisecond || most > 1200*time.Millisecond || most < 1180*time.Millisecond {
+			t.Errorf("200 requests took %v to %v, want 0.8 to 1.2 s", least, most)
+		}
+		if a, b := took("again"), took("again"); a != b {
+			t.Errorf("the same job took %v, then %v", a, b)
+		}
+	})
+}
+
+// TestInputTokens measures what the model reads: text by its bytes, media by
+// their kind, settings not at all.
+func TestInputTokens(t *testing.T) {
+	t.Parallel()
+	const media = 100_000 // bytes, base64
+	data := strings.Repeat("A", media)
+	tests := []struct {
+		name, model, operation, body string
+		want                         string
+	}{
+		{"text and system", nova, "converse", `{"system":[{"text":"12345678"}],"messages":[{"role":"user","content":[{"text":"1234"},{"text":"1234"}]}]}`, "4"},
+		{"settings", nova, "converse", `{"requestMetadata":{"k":"long value"},"messages":[{"role":"user","content":[{"text":"1234"}]}]}`, "1"},
+		{"image", nova, "converse", `{"messages":[{"role":"user","content":[{"text":"1234"},{"image":{"format":"png","source":{"bytes":"` + data + `"}}}]}]}`, "1601"},
+		{"document and video", nova, "converse", `{"messages":[{"role":"user","content":[{"document":{"name":"a","source":{"bytes":"` + data + `"}}},{"video":{"source":{"bytes":"` + data + `"}}}]}]}`, "12000"},
+		{"Anthropic's image", sonnet, "invoke", `{"anthropic_version":"bedrock-2023-05-31","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"1234"},{"type":"image","source":{"data":"` + data + `"}}]}]}`, "1601"},
+		{"density", nova, "converse", `{"messages":[{"role":"user","content":[{"text":"[[sim:bytes_per_token=2]] 123"}]}]}`, "15"},
+	}
+	s := bedrocksim.New(bedrocksim.Options{Models: map[string]bedrocksim.Model{sonnet: {}, nova: {}}})
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest("POST", "/model/"+strings.ReplaceAll(tt.model, ":", "%3A")+"/"+tt.operation, strings.NewReader(tt.body)))
+			var body struct {
+				Usage struct {
+					InputTokens int64 `json:"inputTokens"`
+					Anthropic   int64 `json:"input_tokens"`
+				} `json:"usage"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatal(err)
+			}
+			if got := strconv.FormatInt(body.Usage.InputTokens+body.Usage.Anthropic, 10); got != tt.want {
+				t.Errorf("%s input tokens, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestOutputDistribution draws from the ranges that are set.
+func TestOutputDistribution(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		model       bedrocksim.Model
+		least, most int32
+	}{
+		{bedrocksim.Model{Output: bedrocksim.Range{Min: 450, Max: 500}}, 450, 500},
+		{bedrocksim.Model{OutputPart: bedrocksim.Range{Min: 0.05, Max: 0.2}}, 50, 200},
+		{bedrocksim.Model{}, 20, 400},
+	} {
+		c := client(bedrocksim.New(one(tt.model)), "us-east-1")
+		least, most := int32(math.MaxInt32), int32(0)
+		for i := range 300 {
+			out, err := converse(t.Context(), c, sonnet, strconv.Itoa(i), 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := aws.ToInt32(out.Usage.OutputTokens)
+			least, most = min(least, n), max(most, n)
+		}
+		slack := (tt.most - tt.least) / 20
+		if least < tt.least || least > tt.least+slack || most > tt.most || most < tt.most-slack {
+			t.Errorf("%d to %d tokens, want %d to %d", least, most, tt.least, tt.most)
+		}
+	}
+}
+
+// TestBurndown by model, by the operator's word, and for IDs that do not tell.
+func TestBurndown(t *testing.T) {
+	t.Parallel()
+	const profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
+	for id, tt := range map[string]struct {
+		model bedrocksim.Model
+		want  int64
+	}{
+		sonnet: {want: 5},
+		"global.anthropic.claude-opus-4-8-20260801-v1:0": {want: 15},
+		"anthropic.claude-sonnet-5-20260501-v1:0":        {want: 10},
+		nova: {want: 1},
+		"arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-haiku-4-5-v1:0": {want: 5},
+		profile:                             {want: 1},
+		"application-inference-profile/xyz": {model: bedrocksim.Model{Family: "anthropic"}, want: 5},
+		"us.meta.llama4-scout-v1:0":         {model: bedrocksim.Model{Burndown: 2.5}, want: 3}, // rounded
+	} {
+		s := bedrocksim.New(bedrocksim.Options{Models: map[string]bedrocksim.Model{id: tt.model}})
+		if _, err := converse(t.Context(), client(s, "us-east-1"), id, "[[sim:input=0]][[sim:output=1]]", 9); err != nil {
+			t.Errorf("%s: %v", id, err)
+			continue
+		}
+		if got := stats(t, s, "us-east-1", id).Settled; got != tt.want {
+			t.Errorf("%s: one output token costs %d, want %d", id, got, tt.want)
+		}
+	}
+}
+
+func TestSetTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := bedrocksim.New(one(bedrocksim.Model{RPM: 60}))
+		c := client(s, "us-east-1")
+		ask := func(model string) error {
+			_, err := converse(t.Context(), c, model, "x", 10)
+			return err
+		}
+		if err := ask(nova); err == nil {
+			t.Error("an unknown model answered")
+		}
+		s.Set(nova, func(m *bedrocksim.Model) {})
+		if err := ask(nova); err != nil {
+			t.Errorf("a model that was set: %v", err)
+		}
+		if err := ask(sonnet); err != nil {
+			t.Error(err)
+		}
+		s.Set(sonnet, func(m *bedrocksim.Model) { m.Shape = bedrocksim.Bucket(time.Second) })
+		if err := ask(sonnet); err != nil {
+			t.Error(err)
+		}
+		if err := ask(sonnet); err == nil {
+			t.Error("the bucket of one request admitted a second one")
+		}
+		s.Set(sonnet, func(m *bedrocksim.Model) {
+			m.RPM = 0
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Internal, Rate: 1}}
+		})
+		if _, ok := errors.AsType[*types.InternalServerException](ask(sonnet)); !ok {
+			t.Error("no fault")
+		}
+		s.Set(sonnet, func(m *bedrocksim.Model) {
+			m.RPM, m.Faults, m.Neighbour = 60, nil, bedrocksim.Neighbour{Fraction: 0.5}
+		})
+		time.Sleep(time.Minute)
+		if got := stats(t, s, "us-east-1", sonnet).NeighbourRequests; got != 30 {
+			t.Errorf("the neighbour of 0.5 had %d requests of 60, want 30", got)
+		}
+	})
+}
+
+func TestReadModels(t *testing.T) {
+	t.Parallel()
+	got, err := bedrocksim.ReadModels(strings.NewReader(`{
+		"m": {"rpm": 200, "tpm": 2e5, "tpd": 7, "shape": "bucket:1m+bucket:1s", "burndown": 5, "family": "anthropic",
+			"latency": {"base": "300ms", "per_token": "15ms", "jitter": 0.2},
+			"output": {"min": 50, "max": 400}, "output_part": {"min": 0.05, "max": 0.2},
+			"max_tokens": 64000, "bytes_per_token": 3.5,
+			"neighbour": {"fraction": 0.5, "on": "10s", "off": "20s"},
+			"faults": [{"kind": "unavailable", "rate": 0.1, "from": "1m", "until": "2m"}]},
+		"n": {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bedrocksim.Model{"n": {}, "m": {
+		RPM: 200, TPM: 200000, TPD: 7, Shape: behind, Burndown: 5, Family: "anthropic",
+		Latency: bedrocksim.Latency{Base: 300 * time.Millisecond, PerToken: 15 * time.Millisecond, Jitter: 0.2},
+		Output:  bedrocksim.Range{Min: 50, Max: 400}, OutputPart: bedrocksim.Range{Min: 0.05, Max: 0.2},
+		MaxTokens: 64000, BytesPerToken: 3.5,
+		Neighbour: bedrocksim.Neighbour{Fraction: 0.5, On: 10 * time.Second, Off: 20 * time.Second},
+		Faults:    []bedrocksim.Fault{{Kind: bedrocksim.Unavailable, Rate: 0.1, From: time.Minute, Until: 2 * time.Minute}},
+	}}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b bedrocksim.Shape) bool { return slices.Equal(a, b) })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, bad := range []string{
+		`{"m": {"rmp": 1}}`, `{"m": {"latency": {"bsae": "1s"}}}`, `{"m": {"latency": {"base": 1}}}`,
+		`{"m": {"shape": "minute"}}`, `{"m": {"neighbour": {"part": 1}}}`, `{"m": {"faults": [{"kind": "flood"}]}}`, `[]`, ``,
+		`{"m": {"faults": [{"kind": "hang", "rate": 1.5}]}}`, `{"m": {"rpm": -1}}`, `{"m": {"neighbour": {"fraction": -1}}}`, `{} {}`,
+	} {
+		if _, err := bedrocksim.ReadModels(strings.NewReader(bad)); err == nil {
+			t.Errorf("%s was read", bad)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ type Stats struct {
 	Requests  int64           `json:"requests"`  // all that came
 	Accepted  int64           `json:"accepted"`  // admitted by the limiter
 	Answered  int64           `json:"answered"`  // ended in a 200
-	Abandoned int64           `json:"abandoned"` // admitted, and the client went away
+	Abandoned int64           `json:"abandoned"` // admitted, and nobody heard the answer
 	Throttled map[Cause]int64 `json:"throttled"` // 429s of the limiter
 	Errors    map[int]int64   `json:"errors"`    // other answers than 200, by status
 	Retries   int64           `json:"retries"`   // repeated by the SDK itself (Amz-Sdk-Request: attempt above 1)

@@ -28,6 +28,7 @@ type Charge struct {
 	Reserve int64 // input + max_tokens, taken when it starts
 	Expect  int64 // the settlement that is expected
 	Input   int64 // the input estimate within Reserve
+	Doubt   int64 // how far that is off on average
 }
 
 const (
@@ -45,7 +46,7 @@ const (
 	memory = 0.98
 
 	// devFirst and devMemory are the start and the memory of the mean relative
-	// error, which reservations carry as a margin. Too small a start: the first
+	// error, from which the ledger makes a margin. Too small a start: the first
 	// jobs are throttled where the text is denser.
 	devFirst  = 0.1
 	devMemory = 0.98
@@ -120,9 +121,10 @@ func (e *Estimator) Estimate(s Size, tenant string) Charge {
 	input := e.input(s, r)
 	limit := e.limit(s)
 	return Charge{
-		Reserve: int64(math.Ceil(input*(1+e.dev) + limit)),
+		Reserve: int64(math.Ceil(input + limit)),
 		Expect:  int64(math.Ceil(input*r.paid.value() + limit*r.output.value()*e.burndown)),
 		Input:   int64(math.Ceil(input)),
+		Doubt:   int64(math.Ceil(input * e.dev)),
 	}
 }
 

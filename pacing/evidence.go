@@ -85,6 +85,7 @@ func (ws *witnesses) start(l *Ledger, g Grant, reserve [dimensions]time.Duration
 	w := witness{grant: g.id, at: g.at, charge: reserve, beyond: g.beyond}
 	if g.beyond {
 		air := ws.since(g.at - jitter)
+		air[tokens] += l.quota[tokens].time(l.doubt(g.charge))
 		for d := range w.debt {
 			q := &l.quota[d]
 			w.debt[d] = q.least - air[d]
@@ -140,6 +141,7 @@ func (l *Ledger) learn(w *witness) {
 		}
 		if w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
 			q.window.refuted = true
+			l.explore.on = l.explore.on && !l.explore.minute
 		}
 		// One that met a full bucket proves nothing: it may be larger than that.
 		if w.debt[d] > doubt {
@@ -200,13 +202,14 @@ func (l *Ledger) testify(g Grant, reserve [dimensions]time.Duration, now time.Du
 // learn that a limiter holds more, or that the quota was raised.
 type exploration struct {
 	on        bool
+	minute    bool          // it goes beyond the rolling minute only, not beyond the buckets
 	from, to  time.Duration // of the last one
 	rounds    int
 	throttles int           // of the last one
 	owed      int           // successes until the next
 	due       time.Duration // no next one before
 	pace      time.Duration // the next start of this one
-	minute    bool          // whether the rolling minute alone was explored
+	tried     bool          // the rolling minute has been explored
 }
 
 func newExploration(now time.Duration) exploration {
@@ -216,50 +219,55 @@ func newExploration(now time.Duration) exploration {
 // never is a time that does not come.
 const never = time.Duration(1<<63 - 1)
 
-// when returns the time at which a charge that is not safe may explore.
-func (e *exploration) when(l *Ledger, c Charge) time.Duration {
-	if e.on {
+// when returns the time at which a charge that is safe at a later time may
+// explore. buckets is when they permit it.
+func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration {
+	if e.on && (!e.minute || l.now < e.from+minute) {
+		if e.minute {
+			return max(buckets, e.pace)
+		}
 		return max(l.now, e.pace)
 	}
 	if l.current < l.share.top || l.unpaced() {
-		return never
-	}
-	if e.owed > 0 && !e.free(l, c) {
 		return never
 	}
 	at := max(l.now, e.due)
 	if e.rounds >= 2 {
 		at = max(at, l.refusedAt+exploreQuiet)
 	}
+	if e.within(l, buckets, safe) {
+		// The first of these is free: the rolling minute holds over-reserved
+		// work at half of the quota, and a bucket will not throttle.
+		if e.tried && e.owed > 0 {
+			return never
+		}
+		return max(at, buckets)
+	}
+	if e.owed > 0 {
+		return never
+	}
 	return at
 }
 
-// free reports whether the rolling minute alone stands in the way, for the
-// first time: over-reserved work is held by it at half of the quota, and a
-// bucket's limiter must not wait for that to be found out.
-func (e *exploration) free(l *Ledger, c Charge) bool {
-	if e.minute || l.now < l.born+minute {
-		return false
-	}
-	reserve, _ := l.costs(c)
-	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.wait(reserve[d], l.current) > 0 {
-			return false
-		}
-	}
-	return true
+// within reports whether the rolling minute alone is in the way, so that it can
+// be explored within what the buckets permit.
+func (e *exploration) within(l *Ledger, buckets, safe time.Duration) bool {
+	return buckets < safe && l.now > l.born+minute
 }
 
-// begin notes a start of the charge that is not safe, and reports whether it
-// belongs to an exploration.
-func (e *exploration) begin(l *Ledger, c Charge) bool {
-	if e.when(l, c) > l.now {
+// begin notes a start that is not safe, and reports whether it belongs to an
+// exploration.
+func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
+	if e.when(l, buckets, safe) > l.now {
 		return false
 	}
-	if !e.on {
-		e.minute = e.minute || e.free(l, c)
+	if !e.on || e.minute && l.now >= e.from+minute {
 		e.on, e.from, e.throttles = true, l.now, 0
-		e.rounds++
+		if e.minute = e.within(l, buckets, safe); e.minute {
+			e.tried = true
+		} else {
+			e.rounds++
+		}
 	}
 	return true
 }
@@ -268,15 +276,15 @@ func (e *exploration) begin(l *Ledger, c Charge) bool {
 func (e *exploration) refused(l *Ledger, g Grant, now time.Duration) bool {
 	if e.on {
 		e.on, e.to = false, now
-		if e.due = now; e.rounds == 1 {
+		if e.due = now; e.rounds == 1 && !e.minute {
 			e.due = now + exploreSecond
 		}
 	}
-	if e.rounds == 0 || g.at < e.from-lag || g.at > e.to {
+	if e.from == 0 || g.at < e.from-lag || g.at > e.to {
 		return false
 	}
 	e.throttles++
-	if e.rounds > 1 {
+	if e.rounds > 1 || e.minute {
 		e.owed = explorePrice * e.throttles
 	}
 	return true

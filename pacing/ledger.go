@@ -1,6 +1,9 @@
 package pacing
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Limits is a quota per minute; zero means that the dimension is not limited.
 type Limits struct{ RPM, TPM float64 }
@@ -34,6 +37,11 @@ const (
 	slipsFree = 2
 	slipFade  = 20 * time.Second
 
+	// sigmas makes the margin for estimates from their mean errors, of which a
+	// standard deviation is 1.25: three of those. Too small: large jobs throttle
+	// on a full limiter. Too large: goodput where few large jobs fill it.
+	sigmas = 3 * 1.25
+
 	// oversizeEvery is the time between starts that need a whole minute. Too
 	// small: such jobs starve all others. Too large: they wait for hours.
 	oversizeEvery = 10 * minute
@@ -55,6 +63,7 @@ type Ledger struct {
 	known    uint64 // the first grant that these replicas were charged with
 	open     [openMost / 64]uint64
 	inFlight int
+	variance float64 // of the reservations in flight: the sum of their squared doubts, in tokens
 
 	witnesses witnesses
 	explore   exploration
@@ -106,7 +115,7 @@ func (l *Ledger) begin(limits Limits, now time.Duration) {
 		quota:   [...]replica{newReplica(limits.RPM, now), newReplica(limits.TPM, now)},
 		share:   share{top: 1, whole: now},
 		current: 1,
-		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight,
+		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight, variance: l.variance,
 		witnesses: newWitnesses(),
 		explore:   newExploration(now),
 		refusedAt: now - minute, slippedAt: now,
@@ -143,29 +152,39 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 	return reserve, expect
 }
 
-// safe returns when every shape that stands permits the charge.
-func (l *Ledger) safe(c Charge) time.Duration {
+// safe returns when every shape that stands permits the charge: the buckets,
+// and with them the rolling minute.
+func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
-	at := l.now
+	margin := [...]time.Duration{jitter, jitter + l.quota[tokens].time(l.doubt(c))}
+	buckets, minutes := l.now, l.now
 	for d := range l.quota {
 		q := &l.quota[d]
 		if q.cost == 0 {
 			continue
 		}
-		at = max(at, l.now+q.wait(reserve[d], l.current))
+		buckets = max(buckets, l.now+q.wait(reserve[d], margin[d], l.current))
 		if !q.window.refuted {
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota.
-			at = max(at, q.window.when(max(reserve[d], expect[d]), l.now, l.current))
+			amount := max(reserve[d], expect[d]) + margin[d] - jitter
+			minutes = max(minutes, q.window.when(amount, l.now, l.current))
 		}
 	}
+	all = max(buckets, minutes)
 	if l.oversize(reserve) {
-		at = max(at, l.oversizeAt)
+		all = max(all, l.oversizeAt)
 	}
 	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
-		at = max(at, l.now+pauseMost) // or when one of those in flight ends
+		all = max(all, l.now+pauseMost) // or when one of those in flight ends
 	}
-	return at
+	return buckets, all
+}
+
+// doubt returns how many tokens more than estimated the charge and those in
+// flight may be.
+func (l *Ledger) doubt(c Charge) int64 {
+	return int64(sigmas * math.Sqrt(l.variance+float64(c.Doubt)*float64(c.Doubt)))
 }
 
 // When returns the earliest time at which the charge may start, as things
@@ -174,9 +193,9 @@ func (l *Ledger) safe(c Charge) time.Duration {
 // come.
 func (l *Ledger) When(c Charge, now time.Time) time.Time {
 	t := l.advance(now)
-	at := l.safe(c)
+	buckets, at := l.safe(c)
 	if at > t && !l.Oversize(c) {
-		at = min(at, l.explore.when(l, c))
+		at = min(at, l.explore.when(l, buckets, at))
 	}
 	if l.probing {
 		at = max(at, l.resume)
@@ -195,8 +214,8 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	t := l.advance(now)
 	reserve, expect := l.costs(c)
 	g := Grant{id: l.next, at: t, charge: c, oversize: l.oversize(reserve)}
-	if !g.oversize && l.safe(c) > t {
-		g.beyond = l.explore.begin(l, c)
+	if buckets, at := l.safe(c); at > t && !g.oversize {
+		g.beyond = l.explore.begin(l, buckets, at)
 	}
 	if l.explore.on {
 		spacing := float64(max(expect[requests], expect[tokens])) / (explorePace * l.current)
@@ -220,7 +239,10 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	if bit := &l.open[g.id%openMost/64]; *bit&(1<<(g.id%64)) == 0 {
 		*bit |= 1 << (g.id % 64)
 		l.inFlight++
-	} // else this start forgets the grant openMost before it, and takes its place
+	} else { // this start forgets the grant openMost before it, and takes its place
+		l.variance -= l.variance / float64(l.inFlight)
+	}
+	l.variance += float64(c.Doubt) * float64(c.Doubt)
 	return g
 }
 
@@ -235,6 +257,10 @@ func (l *Ledger) close(g Grant) bool {
 	}
 	*bit &^= 1 << (g.id % 64)
 	l.inFlight--
+	if l.variance -= float64(g.charge.Doubt) * float64(g.charge.Doubt); l.inFlight == 0 {
+		l.variance = 0 // what rounding left
+	}
+	l.variance = max(l.variance, 0)
 	return true
 }
 
@@ -318,6 +344,9 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	l.refusedAt, l.probing, l.probe, l.refusals, l.resume = now, true, 0, 0, now
 	if explored || g.oversize {
 		return
+	}
+	for d := range l.quota {
+		l.quota[d].window.fill()
 	}
 	if l.current >= l.share.top {
 		l.slips = max(l.slips-float64(now-l.slippedAt)/float64(slipFade), 0) + 1

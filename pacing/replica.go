@@ -47,7 +47,7 @@ type replica struct {
 	// one number mirrors every bucket, and its size is only a threshold. The
 	// network hides the order of events, hence two bounds: debt, the most it
 	// can be, permits; least, the least it can be, is evidence.
-	debt  time.Duration // down to -jitter: a full bucket, and the margin beyond it
+	debt  time.Duration // below 0: for how long the bucket has been full
 	least time.Duration
 
 	burst  time.Duration // the largest bucket that accepts have proved, at a share of 1
@@ -73,15 +73,16 @@ func (r *replica) time(n int64) time.Duration {
 // earn pays off dt's worth of debt.
 func (r *replica) earn(dt time.Duration, share float64) {
 	paid := time.Duration(float64(dt) * share)
-	r.debt = max(r.debt-paid, -jitter)
+	r.debt = max(r.debt-paid, -minute)
 	r.least = max(r.least-paid, 0)
 }
 
 // wait returns how long the bucket needs until it admits a reservation. One
-// larger than the bucket is admitted when that is full, and overdraws it.
-func (r *replica) wait(reserve time.Duration, share float64) time.Duration {
-	room := time.Duration(share*float64(r.burst)) - jitter - reserve
-	over := r.debt - max(room, -jitter)
+// larger than the bucket is admitted when that is full, and overdraws it. The
+// margin is how much more the debt may really be.
+func (r *replica) wait(reserve, margin time.Duration, share float64) time.Duration {
+	room := time.Duration(share*float64(r.burst)) - reserve
+	over := r.debt - max(room, 0) + margin
 	if over <= 0 {
 		return 0
 	}
@@ -120,7 +121,7 @@ type window struct {
 // entry is what one slot holds.
 type entry struct {
 	charged time.Duration // reservations in flight, settlements after
-	extra   time.Duration // what the settlements in flight are expected to add
+	extra   time.Duration // what is expected to come: settlements above their reservations, and others
 	lost    time.Duration // what the share took off the limit while the slot passed
 }
 
@@ -228,5 +229,19 @@ func (w *window) rebase(share float64) {
 	for n := w.tail; n <= w.head; n++ {
 		w.log[n%slots].lost = time.Duration((1 - share) * float64(slot))
 		w.sum.lost += w.log[n%slots].lost
+	}
+}
+
+// fill takes the window to be full now, as a throttle says: what is missing was
+// charged by others, evenly over the minute.
+func (w *window) fill() {
+	missing := w.limit() - w.sum.charged - w.sum.extra
+	if missing <= 0 {
+		return
+	}
+	e := entry{extra: missing / time.Duration(w.head-w.tail+1)}
+	for n := w.tail; n <= w.head; n++ {
+		w.log[n%slots].add(e)
+		w.sum.add(e)
 	}
 }

@@ -36,12 +36,13 @@ type task struct {
 	throttles int
 
 	// Below: guarded by dispatcher.mu.
-	seq    uint64
-	heldBy *model
-	in     *model // in whose line it stands
-	elem   *list.Element
-	grant  *grant
-	turn   chan struct{} // buffered 1: the grant is here, or the place must be chosen again
+	seq      uint64
+	arriving bool
+	heldBy   *model
+	in       *model // in whose line it stands
+	elem     *list.Element
+	grant    *grant
+	turn     chan struct{} // buffered 1: the grant is here, or the place must be chosen again
 }
 
 // choice is a model that may answer a job, and the job's size to it.
@@ -74,7 +75,10 @@ func back(delay time.Duration) ending { return ending{did: released, delay: dela
 
 // live is the life of a delivery.
 func (w *Worker) live(t *task) {
-	defer func() { w.room.add(-t.bytes) }()
+	defer func() {
+		w.disp.leave(t)
+		w.room.add(-t.bytes)
+	}()
 	switch e := w.claimed(t); e.did {
 	case released:
 		t.lease.release(e.delay)
@@ -109,6 +113,7 @@ func (w *Worker) answer(t *task, problem error) ending {
 	if problem != nil {
 		return w.unreadable(t, problem)
 	}
+	w.disp.admit(t)
 	verdict, err := w.look(t)
 	switch {
 	case err != nil:
@@ -121,8 +126,6 @@ func (w *Worker) answer(t *task, problem error) ending {
 		return w.bury(t, tooManyReceives)
 	}
 
-	w.disp.admit(t)
-	defer w.disp.leave(t)
 	if f := w.disp.oversize(t); f != nil {
 		return w.finish(t, nil, nil, f)
 	}

@@ -16,11 +16,13 @@ const (
 	// lowerTurns: of so many grants on a quota, each queue after the first gets
 	// one before all others, so that none starves: 5 %.
 	lowerTurns = 20
-	// headPatience is how long the first in a line waits for a start that the
-	// quota delays, whatever SLUICE_HOLD says: released instead, a job that needs
-	// most of a minute would find the minute taken by smaller ones each time it
-	// comes back. A minute for the quota to refill, and a margin.
-	headPatience = 75 * time.Second
+	// linePatience is how long a wait may get for the first in a line, and for
+	// those whose wait was within SLUICE_HOLD when they joined it. Released
+	// instead, a job that needs most of a minute would find the minute taken by
+	// smaller ones each time it comes back, and a pause of the quota would send a
+	// whole line through SQS once more. A minute for the quota to refill, and a
+	// margin.
+	linePatience = 75 * time.Second
 	// firstCharge is what a job is believed to cost, in tokens, until one was seen.
 	firstCharge = 1000
 )
@@ -37,6 +39,7 @@ type dispatcher struct {
 	room  []chan struct{}
 
 	mu        sync.Mutex
+	arriving  []int // received, and their model not known yet, by source
 	models    map[string]*model
 	order     []*model
 	quotas    map[quotaKey]*quota
@@ -98,6 +101,7 @@ func newDispatcher(w *Worker, o Options) *dispatcher {
 		log: o.Log, stats: &w.stats, hold: o.Hold, slots: o.MaxInFlight,
 		halt: make(chan struct{}), models: map[string]*model{}, quotas: map[quotaKey]*quota{}, pumped: now,
 	}
+	d.arriving = make([]int, len(o.Sources))
 	for range o.Sources {
 		d.room = append(d.room, make(chan struct{}, 1))
 	}
@@ -130,6 +134,14 @@ func newDispatcher(w *Worker, o Options) *dispatcher {
 	return d
 }
 
+// arrive counts a task that was received, until leave.
+func (d *dispatcher) arrive(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.arriving = true
+	d.arriving[t.source]++
+}
+
 // admit counts a task as held for the model that it asks for, and gives it its
 // place in the order of arrival.
 func (d *dispatcher) admit(t *task) {
@@ -143,7 +155,7 @@ func (d *dispatcher) admit(t *task) {
 	d.count(t, t.chain[0].model)
 }
 
-// leave ends what admit began.
+// leave ends what arrive and admit began.
 func (d *dispatcher) leave(t *task) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -152,6 +164,10 @@ func (d *dispatcher) leave(t *task) {
 
 // count moves the task's place among the held. Caller holds mu.
 func (d *dispatcher) count(t *task, m *model) {
+	if t.arriving {
+		t.arriving = false
+		d.arriving[t.source]--
+	}
 	if t.heldBy != nil {
 		t.heldBy.held[t.source]--
 	}
@@ -168,10 +184,15 @@ func (d *dispatcher) count(t *task, m *model) {
 // acquire waits for the task's grant. Without one, the task is to be released
 // after the delay, unless it is lost or its time is over: its caller looks.
 func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
-	for {
+	for again := false; ; {
 		now := time.Now()
 		d.mu.Lock()
-		m, wait, patience := d.place(t, now)
+		m, wait := d.place(t, now)
+		patience := d.hold
+		if again || m.ahead(t) == 0 && m.open() {
+			patience = max(patience, linePatience)
+		}
+		again = true
 		switch {
 		case d.stopping:
 			d.mu.Unlock()
@@ -220,9 +241,9 @@ func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
 	}
 }
 
-// place chooses the model whose line the task stands in, how long the wait
-// there will be, and how long it may be. Caller holds mu.
-func (d *dispatcher) place(t *task, now time.Time) (m *model, wait, patience time.Duration) {
+// place chooses the model whose line the task stands in, and tells how long the
+// wait there will be. Caller holds mu.
+func (d *dispatcher) place(t *task, now time.Time) (m *model, wait time.Duration) {
 	m = t.chain[0].model
 	switch {
 	case m.FallbackAfter > 0 && !now.Before(t.submitted.Add(m.FallbackAfter)):
@@ -239,11 +260,7 @@ func (d *dispatcher) place(t *task, now time.Time) (m *model, wait, patience tim
 			}
 		}
 	}
-	patience = d.hold
-	if m.ahead(t) == 0 && m.open() {
-		patience = max(patience, headPatience)
-	}
-	return m, m.wait(t, now), patience
+	return m, m.wait(t, now)
 }
 
 // pump starts every task that may start now, and sets the timer for the next.

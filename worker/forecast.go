@@ -113,7 +113,8 @@ func (m *model) capacity(hold time.Duration, now time.Time) int {
 }
 
 // want is how many more messages of a source with this mix of models are worth
-// receiving now.
+// receiving now: what could start within three quarters of the hold, so that a
+// forecast that was a little off does not release them again.
 func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,7 +124,7 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 	var want, held, anywhere int
 	total := 0
 	for _, m := range d.order {
-		capacity, before := m.capacity(d.hold, now), 0
+		capacity, before := m.capacity(d.hold*3/4, now), 0
 		for _, n := range m.held[:source+1] {
 			before += n
 		}
@@ -142,9 +143,13 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 			held += before
 		}
 	}
-	free := d.slots - total // as many may wait as may run
+	arriving := d.arriving[source]
+	want -= arriving
+	free := d.slots - total - arriving // as many may wait as may run
 	switch {
 	case anywhere == 0 || free <= 0:
+		return 0
+	case want <= 0 && arriving > 0:
 		return 0
 	case want == 0 || d.released.due(now) >= maxReleased:
 		return x.sample(now)

@@ -106,6 +106,7 @@ func (w *Worker) receiveOnce(source, most int, wait time.Duration) error {
 		}
 		t := &task{source: source, d: d, lease: l, bytes: int64(len(d.Body)), turn: make(chan struct{}, 1)}
 		w.room.add(t.bytes)
+		w.disp.arrive(t)
 		w.tasks.Go(func() { w.live(t) })
 	}
 	return nil

@@ -1,0 +1,324 @@
+package drainer_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/job"
+)
+
+// Models' configurations and what the simulator is told of the same models.
+const (
+	sonnetRPM = `{"sonnet":{"routes":[{"model_id":"` + sonnet + `","region":"us-east-1","rpm":300}]}}`
+	withHaiku = `{"sonnet":{"routes":[{"model_id":"` + sonnet + `","region":"us-east-1","rpm":60}],"fallback":["haiku"]},
+		"haiku":{"routes":[{"model_id":"` + haiku + `","region":"us-east-1","rpm":600}]}}`
+)
+
+var usual = bedrocksim.Latency{Base: 500 * time.Millisecond, PerToken: 5 * time.Millisecond, Jitter: 0.3}
+
+func sim(rpm float64) map[string]bedrocksim.Model {
+	return map[string]bedrocksim.Model{
+		sonnet: {RPM: rpm, Latency: usual},
+		haiku:  {RPM: 600, Latency: usual},
+		nova:   {RPM: 6000, Latency: usual},
+	}
+}
+
+// enqueueMany sends n jobs for the model to a queue, "<prefix>0" and on.
+func (w *world) enqueueMany(queue, n int, model, prefix string, marks ...string) {
+	w.Helper()
+	for i := range n {
+		w.enqueue(queue, converse(fmt.Sprintf("%s%d", prefix, i), model, 100, 64, marks...))
+	}
+}
+
+// wantResults compares the results by status, and checks that nothing was paid
+// for twice.
+func (w *world) wantResults(want map[job.Status]int) {
+	w.Helper()
+	if diff := cmp.Diff(want, w.results()); diff != "" {
+		w.Errorf("results (-want +got):\n%s", diff)
+	}
+	if n := w.paidTwice(); n != 0 {
+		w.Errorf("%d jobs paid for twice", n)
+	}
+}
+
+// wantBuried compares the dead-letter queue by reason.
+func (w *world) wantBuried(want map[job.Reason]int) {
+	w.Helper()
+	if diff := cmp.Diff(want, w.buried()); diff != "" {
+		w.Errorf("buried (-want +got):\n%s", diff)
+	}
+}
+
+func TestEveryJobIsAnsweredOnceAtThePaceOfTheQuota(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.enqueueMany(0, 600, "sonnet", "j")
+		began := time.Now()
+		p := w.drain()
+		w.empty(p, 10*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 600})
+		if took := time.Since(began); took > 140*time.Second {
+			w.Errorf("600 jobs at 300 a minute took %v", took)
+		}
+		if n := w.throttles(); n > 6 {
+			w.Errorf("%d throttles", n)
+		}
+		s := p.Snapshot()
+		if s.Models[0].QuotaBound < 90*time.Second {
+			w.Errorf("the quota was the limit for %v only", s.Models[0].QuotaBound)
+		}
+		if s.Releases > 60 {
+			w.Errorf("%d releases", s.Releases)
+		}
+	})
+}
+
+func TestEachEndOfAJob(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		past := converse("late", "sonnet", 100, 64)
+		past.Deadline = time.Now().Add(-time.Hour)
+		w.enqueue(0,
+			converse("fine", "sonnet", 100, 64),
+			converse("bad", "sonnet", 100, 64, "[[sim:reject]]"),
+			converse("who", "opus", 100, 64),
+			converse("huge", "sonnet", 100, 64),
+			past,
+		)
+		w.send(0, `{"id":"typo","run":"test","modle":"sonnet"}`)
+		w.send(0, `not json`)
+		w.send(0, `{"id":"gone","run":"test","payload":"s3://results/payloads/absent"}`)
+		w.send(0, `{"id":"foreign","run":"test","payload":"s3://elsewhere/payloads/x"}`)
+		p := w.drain()
+		w.empty(p, 5*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 2, job.Failed: 5, job.Expired: 1})
+		w.wantBuried(map[job.Reason]int{job.Malformed: 2, job.UnknownModel: 1, job.Payload: 2})
+		for id, want := range map[string]job.Reason{
+			"bad": job.Rejected, "late": job.DeadlinePast, "who": job.UnknownModel,
+			"typo": job.Malformed, "gone": job.Payload, "foreign": job.Payload,
+		} {
+			if r := w.result(id); r.Error == nil || r.Error.Reason != want {
+				w.Errorf("%s ended with %+v, want %s", id, r.Error, want)
+			}
+		}
+		if strings.Contains(w.logged.String(), "wwww") {
+			w.Error("a prompt was logged")
+		}
+	})
+}
+
+func TestASuccessIsFinalAndAFailureIsNot(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		p := w.drain()
+		first := converse("a", "sonnet", 100, 64)
+		other := converse("a", "sonnet", 200, 64)
+		w.enqueue(0, first)
+		w.empty(p, time.Minute)
+		w.enqueue(0, first, other)
+		w.empty(p, time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+		w.wantBuried(map[job.Reason]int{job.Conflict: 1})
+
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Reject, Rate: 1}} })
+		w.enqueue(0, converse("b", "sonnet", 100, 64))
+		w.empty(p, time.Minute)
+		if r := w.result("b"); r.Status != job.Failed {
+			w.Fatalf("b is %s", r.Status)
+		}
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.Faults = nil })
+		w.enqueue(0, converse("b", "sonnet", 100, 64))
+		w.empty(p, time.Minute)
+		if r := w.result("b"); r.Status != job.Succeeded {
+			w.Errorf("b, enqueued again, is %s", r.Status)
+		}
+	})
+}
+
+func TestThrottlesNeverFailAJob_azul3708(t *testing.T) {
+	models := sim(300)
+	models[sonnet] = bedrocksim.Model{RPM: 30, Latency: usual} // a tenth of what is configured
+	inWorld(t, models, sonnetRPM, 1, func(w *world) {
+		w.enqueueMany(0, 120, "sonnet", "j")
+		p := w.drain()
+		w.empty(p, 30*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 120})
+		s := p.Snapshot()
+		w.Logf("%d throttles, %d releases, %v", w.throttles(), s.Releases, s.At.Sub(s.Started))
+	})
+}
+
+func TestFallbackWhileTheDayIsGone(t *testing.T) {
+	models := sim(60)
+	inWorld(t, models, withHaiku, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1000 })
+		w.enqueueMany(0, 100, "sonnet", "j")
+		none := converse("none", "sonnet", 100, 64)
+		none.Fallback = []string{}
+		w.enqueue(0, none)
+		p := w.drain()
+		time.Sleep(5 * time.Minute)
+		if n := w.results()[job.Succeeded]; n != 100 {
+			w.Errorf("%d succeeded while the day was gone, want 100", n)
+		}
+		if r := w.result("j99"); r.Model != "haiku" {
+			w.Errorf("j99 was answered by %s", r.Model)
+		}
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 0 })
+		w.empty(p, 40*time.Minute)
+		if r := w.result("none"); r.Model != "sonnet" || r.Status != job.Succeeded {
+			w.Errorf("the job without fallback: %+v", r)
+		}
+	})
+}
+
+// fault makes every request of a service fail while on is set.
+func (w *world) fault(prefix string, on *bool, answer func(http.ResponseWriter, *http.Request)) {
+	w.aws.Intercept(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if *on && strings.HasPrefix(localaws.Operation(r), prefix) {
+				answer(rw, r)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+}
+
+func unavailable(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+func hang(_ http.ResponseWriter, r *http.Request)        { <-r.Context().Done() }
+func refuse(http.ResponseWriter, *http.Request)          { panic(http.ErrAbortHandler) }
+func denied(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Amzn-ErrorType", "ExpiredTokenException")
+	w.WriteHeader(http.StatusForbidden)
+	fmt.Fprint(w, `{"message":"The security token included in the request is expired"}`)
+}
+
+// A dependency that is away for a minute costs time and nothing else.
+func TestAMinuteWithout(t *testing.T) {
+	for _, c := range []struct {
+		what, prefix string
+		answer       func(http.ResponseWriter, *http.Request)
+		unready      bool // readiness must say so
+		lines        int  // warnings and errors logged, at most
+	}{
+		{"S3Refusing", "S3.", refuse, true, 3},
+		{"S3Unavailable", "S3.", unavailable, true, 3},
+		{"S3Hanging", "S3.", hang, true, 3},
+		{"CloudWatchHanging", "CloudWatch.", hang, false, 3},
+		{"SQSUnavailable", "SQS.", unavailable, true, 3},
+		{"ModelUnavailable", "Bedrock.", unavailable, true, 3},
+		{"CredentialsExpired", "", denied, true, 8},
+		{"BedrockCredentialsExpired", "Bedrock.", denied, true, 3},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+				w.enqueueMany(0, 600, "sonnet", "j")
+				p := w.drain()
+				time.Sleep(20 * time.Second)
+				on := true
+				w.fault(c.prefix, &on, c.answer)
+				time.Sleep(45 * time.Second)
+				ready := p.Snapshot().NotReadyReason
+				if (ready != "") != c.unready {
+					w.Errorf("readiness says %q", ready)
+				}
+				time.Sleep(15 * time.Second)
+				on = false
+				w.empty(p, 20*time.Minute)
+				if ready := p.Snapshot().NotReadyReason; ready != "" {
+					w.Errorf("afterwards readiness says %q", ready)
+				}
+				got := w.results()
+				if diff := cmp.Diff(map[job.Status]int{job.Succeeded: 600}, got); diff != "" {
+					w.Errorf("results (-want +got):\n%s", diff)
+				}
+				if n := w.paidTwice(); n != 0 {
+					w.Errorf("%d jobs paid for twice", n)
+				}
+				w.wantBuried(map[job.Reason]int{})
+				if n := strings.Count(w.logged.String(), "level=WARN") + strings.Count(w.logged.String(), "level=ERROR"); n > c.lines {
+					w.Errorf("%d warnings for one outage", n)
+				}
+				s := p.Snapshot()
+				w.Logf("took %v, releases %d, lost %d, calls %v", s.At.Sub(s.Started), s.Releases, s.LeasesLost, w.aws.Calls())
+			})
+		})
+	}
+}
+
+func TestStopUnderLoad(t *testing.T) {
+	models := sim(6000)
+	models[sonnet] = bedrocksim.Model{RPM: 6000, Latency: bedrocksim.Latency{Base: 30 * time.Second, Jitter: 0.9}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 1, func(w *world) {
+		w.enqueueMany(0, 2000, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(20 * time.Second)
+		began := time.Now()
+		if err := p.end(); err != nil {
+			w.Errorf("it ended with %v", err)
+		}
+		if took := time.Since(began); took > w.cfg.Grace {
+			w.Errorf("the stop took %v", took)
+		}
+		time.Sleep(2 * time.Second) // SQS's counts
+		out, err := w.sqs.GetQueueAttributes(context.Background(), &sqs.GetQueueAttributesInput{QueueUrl: &w.queues[0], AttributeNames: []types.QueueAttributeName{"All"}})
+		if err != nil {
+			w.Fatal(err)
+		}
+		done := w.results()[job.Succeeded]
+		if got, want := out.Attributes["ApproximateNumberOfMessages"], fmt.Sprint(2000-done); got != want {
+			w.Errorf("%s visible after the stop, want %s (%d done, %s in flight)", got, want, done, out.Attributes["ApproximateNumberOfMessagesNotVisible"])
+		}
+		next := w.drain()
+		w.empty(next, 20*time.Minute)
+		if diff := cmp.Diff(map[job.Status]int{job.Succeeded: 2000}, w.results()); diff != "" {
+			w.Errorf("results (-want +got):\n%s", diff)
+		}
+		w.Logf("%d done before the stop, %d paid twice", done, w.paidTwice())
+	})
+}
+
+func TestAMixedQueueDoesNotHoldUpTheFastModel(t *testing.T) {
+	models := sim(60)
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":60}]},
+		"nova":{"routes":[{"model_id":"`+nova+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
+		for i := range 1000 {
+			w.enqueueMany(0, 10, "sonnet", fmt.Sprintf("slow%d-", i))
+			w.enqueueMany(0, 1, "nova", fmt.Sprintf("fast%d-", i))
+		}
+		p := w.drain()
+		began := time.Now()
+		for p.Snapshot().Models[0].Succeeded < 1000 {
+			time.Sleep(time.Second)
+			if time.Since(began) > 20*time.Minute {
+				w.Fatalf("fast jobs: %+v", p.Snapshot().Models[0].Succeeded)
+			}
+		}
+		fast := time.Since(began)
+		w.Logf("the 1000 fast ones took %v", fast)
+		if fast > 3*time.Minute {
+			w.Errorf("the 1000 fast ones took %v, at their own pace they take 100 s", fast)
+		}
+		w.empty(p, 4*time.Hour)
+		w.wantResults(map[job.Status]int{job.Succeeded: 11_000})
+		w.wantBuried(map[job.Reason]int{})
+		s := p.Snapshot()
+		most, sum, n := 0.0, 0.0, 0.0
+		s.Receives.Buckets(func(v float64, c uint64) { most, sum, n = max(most, v), sum+v*float64(c), n+float64(c) })
+		w.Logf("took %v; receives per job: %.2f on average, %.0f at most; %d releases, calls %v", time.Since(began), sum/n, most, s.Releases, w.aws.Calls())
+		if most >= 10 {
+			w.Errorf("a job was received %.0f times", most)
+		}
+	})
+}

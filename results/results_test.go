@@ -43,7 +43,8 @@ func in(t *testing.T, test func(*fixture)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, aws: localaws.New(localaws.Options{})}
 		f.aws.CreateBucket("bucket")
-		f.s3 = s3.NewFromConfig(f.aws.Config(f.aws.Client(nil)))
+		// The way there and back takes time, so that concurrent calls interleave.
+		f.s3 = s3.NewFromConfig(f.aws.Config(f.aws.Client(func() time.Duration { return time.Millisecond })))
 		f.copies.limit = job.MaxBody
 		f.Sink = results.New(results.Options{S3: f.s3, Bucket: "bucket", Prefix: "results/", Copies: &f.copies})
 		test(f)

@@ -48,7 +48,7 @@ func (f *fixture) handles(n int) []string {
 	return handles
 }
 
-// outcomes spells slots: "ok", "gone" or "error".
+// spell puts slots into words: "ok", "gone" or "error".
 func spell(errs []error) string {
 	words := make([]string, len(errs))
 	for i, err := range errs {

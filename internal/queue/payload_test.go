@@ -3,7 +3,9 @@ package queue_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,7 +29,7 @@ func TestPayloadRoundTrip(t *testing.T) {
 	})
 }
 
-// unusable are pointers that will never be good, whatever S3 says later.
+// Pointers that will never be good, whatever S3 says later.
 func TestPayloadUnusable(t *testing.T) {
 	in(t, nil, func(f *fixture) {
 		p := f.payloads()
@@ -82,21 +84,54 @@ func TestPayloadUnusable(t *testing.T) {
 	})
 }
 
-// A length that lies, or none, is no way past the limit.
+// A length that lies, in either direction, is no way past the limit.
 func TestPayloadLengthIsNotBelieved(t *testing.T) {
 	in(t, nil, func(f *fixture) {
-		p := f.payloads()
-		f.aws.Intercept(func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Length", "10")
-				w.Write(make([]byte, job.MaxPayload+1))
-			})
-		})
-		_, err := p.Get(f.Context(), "s3://bucket/payloads/a")
-		if failure, ok := errors.AsType[*job.Failure](err); !ok || failure.Code != "too_large" {
-			f.Errorf("error %v, want too_large", err)
+		f.aws.CreateBucket("bucket")
+		for _, announced := range []int64{10, 1 << 40} {
+			body := &endless{}
+			config := f.aws.Config(doer(func(*http.Request) (*http.Response, error) {
+				return &http.Response{
+					StatusCode: http.StatusOK, Body: body, ContentLength: announced,
+					Header: http.Header{"Content-Length": {strconv.FormatInt(announced, 10)}},
+				}, nil
+			}))
+			p := queue.NewPayloads(s3.NewFromConfig(config), "bucket", "payloads/")
+			_, err := p.Get(f.Context(), "s3://bucket/payloads/a")
+			if failure, ok := errors.AsType[*job.Failure](err); !ok || failure.Code != "too_large" {
+				f.Errorf("%d bytes announced: error %v, want too_large", announced, err)
+			}
+			if body.read > job.MaxPayload+1 {
+				f.Errorf("%d bytes announced: %d read, want at most %d", announced, body.read, job.MaxPayload+1)
+			}
+			if !body.closed {
+				f.Errorf("%d bytes announced: the body was left open", announced)
+			}
 		}
 	})
+}
+
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+// endless is a body of many times the limit.
+type endless struct {
+	read   int
+	closed bool
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	if e.read > 4*job.MaxPayload {
+		return 0, io.EOF
+	}
+	return len(p), nil
+}
+
+func (e *endless) Close() error {
+	e.closed = true
+	return nil
 }
 
 // A prefix without its slash does not cover its neighbours.

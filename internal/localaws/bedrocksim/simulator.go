@@ -11,7 +11,6 @@ package bedrocksim
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -223,15 +222,13 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 	}
 
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !tooLarge {
-		return // the client went away before it had said what it wants
-	}
 	var req request
-	p := invalid("Input is too long for requested model.")
+	p := invalid("Input is too long for requested model.") // or cut off: then nobody hears it
 	if err == nil {
 		req, p = read(body, l.family, converse)
 	}
-	retry := !strings.HasPrefix(r.Header.Get("Amz-Sdk-Request"), "attempt=1;") && r.Header.Get("Amz-Sdk-Request") != ""
+	attempt := r.Header.Get("Amz-Sdk-Request")
+	retry := attempt != "" && !strings.HasPrefix(attempt, "attempt=1;")
 
 	st, p := l.begin(s, req, p, converse, retry)
 	if p.status != 0 {
@@ -364,7 +361,7 @@ func wait(ctx context.Context, st started) error {
 // that ended in an error gives its tokens back, and counts as a request.
 func (s *Simulator) end(l *ledger, req request, st started, took time.Duration, gone error) bool {
 	repeat := false
-	if gone == nil && st.status == 0 {
+	if gone == nil && st.status == 0 && st.kind != Garbage {
 		s.mu.Lock()
 		_, repeat = s.answered[req.hash]
 		s.answered[req.hash] = struct{}{}
@@ -389,9 +386,11 @@ func (s *Simulator) end(l *ledger, req request, st started, took time.Duration, 
 	default:
 		l.stats.Answered++
 		second.Answered++
-		if repeat {
+		switch {
+		case st.kind == Garbage:
+		case repeat:
 			l.stats.Repeats++
-		} else {
+		default:
 			l.stats.Jobs++
 		}
 	}

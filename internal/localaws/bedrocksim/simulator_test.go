@@ -803,6 +803,11 @@ func TestCountsJobs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for range 2 {
+		if _, err := converse(t.Context(), client(s, "us-east-1"), nova, "[[sim:garbage]]", 10); err == nil {
+			t.Fatal("garbage was understood")
+		}
+	}
 	type counts struct{ Jobs, Repeats int64 }
 	got := map[string]counts{}
 	for key, st := range s.Stats() {

@@ -33,7 +33,8 @@ type Stats struct {
 	MaxInFlight int `json:"max_in_flight"`
 
 	// Jobs are distinct bodies answered first by this Key, and Repeats the
-	// answers to a body that some Key had answered before: paid twice.
+	// answers to a body that some Key had answered before: paid twice. Garbage
+	// is no answer.
 	Jobs    int64 `json:"jobs"`
 	Repeats int64 `json:"repeats"`
 

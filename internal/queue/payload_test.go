@@ -40,8 +40,12 @@ func TestPayloadUnusable(t *testing.T) {
 			"other":  {"payloads/a"},
 		} {
 			for _, key := range keys {
+				size := 1
+				if key == "payloads/large" {
+					size = job.MaxPayload + 1
+				}
 				_, err := client.PutObject(f.Context(), &s3.PutObjectInput{
-					Bucket: &bucket, Key: &key, Body: bytes.NewReader(make([]byte, job.MaxPayload+1)),
+					Bucket: &bucket, Key: &key, Body: bytes.NewReader(make([]byte, size)),
 				})
 				if err != nil {
 					f.Fatal(err)

@@ -45,11 +45,10 @@ const (
 	// is learned slowly.
 	memory = 0.98
 
-	// devFirst and devMemory are the start and the memory of the mean relative
-	// error, from which the ledger makes a margin. Too small a start: the first
-	// jobs are throttled where the text is denser.
-	devFirst  = 0.1
-	devMemory = 0.98
+	// devFirst is the mean relative error at the start, from which the ledger
+	// makes a margin. Too small: the first jobs are throttled where the text is
+	// denser. Too large: the first jobs wait.
+	devFirst = 0.1
 
 	// tenantPrior is the weight of the route's mean (some 50 answers) with which
 	// a new tenant starts. Too small: its first odd job is believed. Too large:
@@ -72,7 +71,7 @@ type Estimator struct {
 	images     ratio
 	documents  ratio
 	videos     ratio
-	dev        float64
+	dev        ratio // mean relative error
 }
 
 // ratio is a decayed mean: so many tokens for so many units.
@@ -111,7 +110,7 @@ func NewEstimator(burndown float64, defaultMaxTokens int64) *Estimator {
 		documents: ratio{documentFirst, 1},
 		videos:    ratio{videoFirst, 1},
 		young:     map[string]*rates{},
-		dev:       devFirst,
+		dev:       ratio{devFirst, 1},
 	}
 }
 
@@ -124,7 +123,7 @@ func (e *Estimator) Estimate(s Size, tenant string) Charge {
 		Reserve: int64(math.Ceil(input + limit)),
 		Expect:  int64(math.Ceil(input*r.paid.value() + limit*r.output.value()*e.burndown)),
 		Input:   int64(math.Ceil(input)),
-		Doubt:   int64(math.Ceil(input * e.dev)),
+		Doubt:   int64(math.Ceil(input * e.dev.value())),
 	}
 }
 
@@ -135,7 +134,7 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 		return
 	}
 	known := e.of(tenant)
-	e.dev = e.dev*devMemory + math.Abs(read/max(e.input(s, known), 1)-1)*(1-devMemory)
+	e.dev.learn(math.Abs(read/max(e.input(s, known), 1)-1), 1)
 
 	for _, r := range [...]*rates{&e.route, e.remember(tenant)} {
 		if r == nil {

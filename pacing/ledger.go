@@ -156,18 +156,20 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 // and with them the rolling minute.
 func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
-	margin := [...]time.Duration{jitter, jitter + l.quota[tokens].time(l.doubt(c))}
+	// How far the debts may be off, without and with this charge.
+	doubt := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(0))}
+	doubts := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
 	buckets, minutes := l.now, l.now
 	for d := range l.quota {
 		q := &l.quota[d]
 		if q.cost == 0 {
 			continue
 		}
-		buckets = max(buckets, l.now+q.wait(reserve[d], margin[d], l.current))
+		buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], jitter+doubts[d], l.current))
 		if !q.window.refuted {
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota.
-			amount := max(reserve[d], expect[d]) + margin[d] - jitter
+			amount := max(reserve[d], expect[d]) + doubts[d]
 			minutes = max(minutes, q.window.when(amount, l.now, l.current))
 		}
 	}
@@ -181,10 +183,10 @@ func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 	return buckets, all
 }
 
-// doubt returns how many tokens more than estimated the charge and those in
-// flight may be.
-func (l *Ledger) doubt(c Charge) int64 {
-	return int64(sigmas * math.Sqrt(l.variance+float64(c.Doubt)*float64(c.Doubt)))
+// doubt returns how many tokens more than estimated those in flight may be, and
+// one with that doubt.
+func (l *Ledger) doubt(own int64) int64 {
+	return int64(sigmas * math.Sqrt(l.variance+float64(own)*float64(own)))
 }
 
 // When returns the earliest time at which the charge may start, as things

@@ -77,12 +77,11 @@ func (r *replica) earn(dt time.Duration, share float64) {
 	r.least = max(r.least-paid, 0)
 }
 
-// wait returns how long the bucket needs until it admits a reservation. One
-// larger than the bucket is admitted when that is full, and overdraws it. The
-// margin is how much more the debt may really be.
-func (r *replica) wait(reserve, margin time.Duration, share float64) time.Duration {
-	room := time.Duration(share*float64(r.burst)) - reserve
-	over := r.debt - max(room, 0) + margin
+// wait returns how long the bucket needs until it admits a reservation: it has
+// room, or is full (one larger than the bucket overdraws it). The margins are
+// how much more the debt, and the debt with the reservation, may really be.
+func (r *replica) wait(reserve, debtMargin, margin time.Duration, share float64) time.Duration {
+	over := r.debt + min(reserve+margin-time.Duration(share*float64(r.burst)), debtMargin)
 	if over <= 0 {
 		return 0
 	}

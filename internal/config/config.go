@@ -6,6 +6,8 @@
 // job, envconfig and the standard library.
 package config
 
+//go:generate go test -run ^TestDocumentation$ . -update
+
 import (
 	"errors"
 	"fmt"

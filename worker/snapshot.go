@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -278,4 +280,18 @@ func (h Histogram) Buckets(f func(value float64, count uint64)) {
 	for b, n := range h.counts {
 		f(math.Pow(growth, float64(b)), n)
 	}
+}
+
+// Quantile returns the value, to within 5 %, below which the part q (0 to 1) of
+// what was observed lies; 0 of nothing.
+func (h Histogram) Quantile(q float64) float64 {
+	rank := max(1, uint64(math.Ceil(q*float64(h.N))))
+	for _, b := range slices.Sorted(maps.Keys(h.counts)) {
+		if n := h.counts[b]; n < rank {
+			rank -= n
+			continue
+		}
+		return math.Pow(growth, float64(b))
+	}
+	return 0
 }

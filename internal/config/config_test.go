@@ -255,6 +255,17 @@ func TestLoadIgnoresForeignVariables(t *testing.T) {
 	}
 }
 
+// TestDecodeKeepsText because the text travels in a struct tag.
+func TestDecodeKeepsText(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"a", `"`, "`", `\`, `\n`, "a\nb\tc", `x" default:"y`, "=", "%s", "Zoë 東京", "\xff\x01"} {
+		got, err := decode(variables()[0], text)
+		if err != nil || got.String() != text {
+			t.Errorf("decode(%q) = %q, %v", text, got, err)
+		}
+	}
+}
+
 func TestForRunNeedsDeadLetterQueue(t *testing.T) {
 	t.Parallel()
 	c, err := Load(environ("SLUICE_DLQ_URL="))

@@ -48,6 +48,8 @@ type Server struct {
 	s3      http.Handler
 	bedrock *bedrocksim.Simulator
 
+	cloudwatch cloudwatchServer
+
 	mu        sync.Mutex // guards what follows
 	handler   http.Handler
 	calls     map[string]int
@@ -89,6 +91,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.sqs.ServeHTTP(w, r)
 	case "Bedrock":
 		s.bedrock.ServeHTTP(w, r)
+	case "CloudWatch":
+		s.cloudwatch.ServeHTTP(w, r)
 	default:
 		s.s3.ServeHTTP(w, r)
 	}

@@ -17,8 +17,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -49,7 +52,23 @@ func everyService(t *testing.T, s *localaws.Server, cfg aws.Config) {
 	}); err != nil {
 		t.Error(err)
 	}
-	want := map[string]int{"SQS.SendMessage": 1, "S3.PutObject": 1, "Bedrock.InvokeModel": 1}
+	now := time.Now().Truncate(time.Second)
+	if _, err := cloudwatch.NewFromConfig(cfg).PutMetricData(t.Context(), &cloudwatch.PutMetricDataInput{
+		Namespace: aws.String("Sluice"), MetricData: []types.MetricDatum{{
+			MetricName: aws.String("QueueWait"), Timestamp: &now, Unit: types.StandardUnitSeconds,
+			Dimensions: []types.Dimension{{Name: aws.String("Service"), Value: aws.String("sluice")}},
+			Values:     []float64{1, 2}, Counts: []float64{3, 4},
+		}},
+	}); err != nil {
+		t.Error(err)
+	}
+	datum := localaws.Datum{Namespace: "Sluice", Name: "QueueWait", Dimensions: map[string]string{"Service": "sluice"}, Unit: "Seconds", Time: now, Value: 1, Count: 3}
+	other := datum
+	other.Value, other.Count = 2, 4
+	if diff := cmp.Diff([]localaws.Datum{datum, other}, s.Metrics("Sluice", "")); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	want := map[string]int{"SQS.SendMessage": 1, "S3.PutObject": 1, "Bedrock.InvokeModel": 1, "CloudWatch.PutMetricData": 1}
 	if diff := cmp.Diff(want, s.Calls()); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
@@ -211,6 +230,33 @@ func TestConfigIgnoresTheEnvironment(t *testing.T) {
 	s := newServer()
 	everyService(t, s, s.Config(s.Client(nil)))
 }
+
+// What localaws does not do it refuses, with an error that says so.
+func TestRefusesWhatItDoesNotImplement(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	cfg := s.Config(s.Client(nil))
+	metrics := cloudwatch.NewFromConfig(cfg)
+	queue := s.CreateQueue("jobs.fifo", map[string]string{"FifoQueue": "true"})
+	now := time.Now()
+	for doing, err := range map[string]error{
+		"a metric expression": second(metrics.GetMetricData(t.Context(), &cloudwatch.GetMetricDataInput{
+			StartTime: aws.Time(now.Add(-time.Hour)), EndTime: &now,
+			MetricDataQueries: []types.MetricDataQuery{{Id: aws.String("e"), Expression: aws.String("m1 / m2")}},
+		})),
+		"a CloudWatch operation": second(metrics.PutDashboard(t.Context(), &cloudwatch.PutDashboardInput{DashboardName: aws.String("x"), DashboardBody: aws.String("{}")})),
+		"an SQS operation":       second(sqs.NewFromConfig(cfg).TagQueue(t.Context(), &sqs.TagQueueInput{QueueUrl: &queue, Tags: map[string]string{"a": "b"}})),
+		"a message on a FIFO queue": second(sqs.NewFromConfig(cfg).SendMessage(t.Context(), &sqs.SendMessageInput{
+			QueueUrl: &queue, MessageBody: aws.String("x"), MessageGroupId: aws.String("g"),
+		})),
+	} {
+		if refusal, ok := errors.AsType[smithy.APIError](err); !ok || !strings.Contains(refusal.ErrorMessage(), "localaws") {
+			t.Errorf("%s: got %v, want an error that names localaws", doing, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
 
 func TestOperation(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,8 @@ func TestQueue(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_SQS", conformance.
 
 func TestBucket(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_S3", conformance.Bucket) }
 
+func TestMetrics(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_CLOUDWATCH", conformance.Metrics) }
+
 // suite runs a suite on the embedded AWS, in virtual time, and against the
 // endpoint that the variable names.
 func suite(t *testing.T, variable string, run func(*testing.T, conformance.Target)) {

@@ -267,8 +267,11 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 // look asks whether the job is answered already, for as long as it may be held.
 func (w *Worker) look(t *task) (v job.Verdict, err error) {
 	err = w.insist(t.lease.gone, w.o.Hold, func(ctx context.Context) error {
+		made := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, checkLimit)
+		defer cancel()
 		v, err = w.o.Sink.Look(ctx, t.claim)
-		w.sink.report(err)
+		w.sink.report(made, err)
 		return err
 	})
 	return v, err

@@ -25,6 +25,7 @@ type outage struct {
 	mu    sync.Mutex
 	cause error
 	since time.Time
+	good  time.Time // the last success
 }
 
 const (
@@ -32,16 +33,19 @@ const (
 	// often one that is away is asked: base and longest of a backoff.
 	checkFirst   = time.Second
 	checkLongest = 10 * time.Second
-	// checkLimit bounds one check: a dependency that hangs is away.
+	// checkLimit bounds a check, and every look: a dependency that hangs is away.
 	checkLimit = 10 * time.Second
 )
 
-// report tells how a call on the dependency ended.
-func (o *outage) report(err error) {
-	if errors.Is(err, context.Canceled) {
-		return // by us
-	}
+// report tells how a call on the dependency ended that was made at a time. A
+// failure is no news of a call made before one that has succeeded since: those
+// that hung in an outage end long after it.
+func (o *outage) report(made time.Time, err error) {
 	o.mu.Lock()
+	if errors.Is(err, context.Canceled) || err != nil && made.Before(o.good) {
+		o.mu.Unlock()
+		return
+	}
 	began := err != nil && o.cause == nil
 	ended := err == nil && o.cause != nil
 	since := o.since
@@ -50,6 +54,9 @@ func (o *outage) report(err error) {
 		o.cause, o.since = err, time.Now()
 	case ended:
 		o.cause = nil
+	}
+	if err == nil {
+		o.good = time.Now()
 	}
 	o.mu.Unlock()
 	switch {
@@ -71,10 +78,11 @@ func (o *outage) watch() {
 		if !sleep(o.run, pacing.Backoff(n, checkFirst, checkLongest, 1)) {
 			return
 		}
+		made := time.Now()
 		ctx, cancel := context.WithTimeout(o.run, checkLimit)
 		err := o.check(ctx)
 		cancel()
-		o.report(err)
+		o.report(made, err)
 	}
 }
 

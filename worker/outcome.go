@@ -142,8 +142,9 @@ func (w *Worker) finish(t *task, g *grant, a *job.Answer, f *job.Failure) ending
 // save stores the result, however long it takes: it was paid for.
 func (w *Worker) save(t *task, r job.Result) (v job.Verdict, err error) {
 	err = w.insist(nil, maxLease, func(ctx context.Context) error {
+		made := time.Now()
 		v, err = w.o.Sink.Save(ctx, t.claim, r)
-		w.sink.report(err)
+		w.sink.report(made, err)
 		if err != nil {
 			w.stats.resultErrors.Add(1)
 		}
@@ -183,12 +184,13 @@ func (t *task) result(g *grant, a *job.Answer, f *job.Failure) job.Result {
 func (w *Worker) bury(t *task, f *job.Failure) ending {
 	m := t.again()
 	m.Trail.Reason, m.Trail.Code, m.Trail.BuriedAt = f.Reason, f.Code, time.Now().Add(t.offset).UTC()
+	made := time.Now()
 	err := w.o.Dead.Send(w.calling, m)
 	if errors.Is(err, job.ErrNoRoom) {
 		m.Trail = job.Trail{}
 		err = w.o.Dead.Send(w.calling, m)
 	}
-	w.dead.report(err)
+	w.dead.report(made, err)
 	if err != nil {
 		t.record.unavailable++
 		return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, 1))
@@ -260,8 +262,9 @@ func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	}
 	waiting := false
 	err := w.insist(t.lease.gone, max(0, time.Until(t.deadline)), func(ctx context.Context) error {
+		made := time.Now()
 		err := send(ctx)
-		w.copies.report(err)
+		w.copies.report(made, err)
 		if err != nil && !waiting {
 			waiting = true
 			w.stats.copiesWaiting.Add(1)

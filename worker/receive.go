@@ -36,8 +36,9 @@ func (w *Worker) receiveLoop(source int) {
 			w.await(source)
 			continue
 		}
+		made := time.Now()
 		err := w.receive(source, most, polls)
-		w.queues[source].report(err)
+		w.queues[source].report(made, err)
 		if err == nil {
 			failures = 0
 			continue

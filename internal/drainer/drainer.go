@@ -77,16 +77,14 @@ func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
 	if p := cfg.Payloads; p != nil {
 		payloads = queue.NewPayloads(d.s3, p.Bucket, p.Prefix)
 	}
-	open := func(url string) *queue.Queue {
-		return queue.New(d.sqs, url, queue.Options{Payloads: payloads})
-	}
 	for _, url := range cfg.QueueURLs {
-		d.sources = append(d.sources, open(url))
+		d.sources = append(d.sources, queue.New(d.sqs, url, queue.Options{Payloads: payloads, Log: log}))
 	}
-	d.dead = open(cfg.DLQURL)
+	d.dead = queue.New(d.sqs, cfg.DLQURL, queue.Options{Payloads: payloads, Log: log})
 	sink := results.Options{S3: d.s3, Bucket: cfg.Results.Bucket, Prefix: cfg.Results.Prefix}
 	if cfg.ResultsQueueURL != "" {
-		d.copies = open(cfg.ResultsQueueURL)
+		// Without payloads: a copy that is too large names its object instead.
+		d.copies = queue.New(d.sqs, cfg.ResultsQueueURL, queue.Options{Log: log})
 		sink.Copies = d.copies
 	}
 	d.sink = results.New(sink)

@@ -22,6 +22,7 @@ import (
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/job"
+	"github.com/sluicehq/sluice/worker"
 )
 
 const (
@@ -149,7 +150,30 @@ func converse(id, model string, input, maxTokens int, marks ...string) job.Job {
 	return job.Job{ID: id, Run: "test", Model: model, Kind: job.Converse, Request: request}
 }
 
-// until waits for the queues to be empty.
+// model is what the drainer tells of a model; nothing before its preflight.
+func (p *process) model(alias string) (m worker.ModelSnapshot) {
+	for _, m := range p.Snapshot().Models {
+		if m.Alias == alias {
+			return m
+		}
+	}
+	return m
+}
+
+// await waits until done, and tells how long that took.
+func (w *world) await(limit time.Duration, done func() bool) time.Duration {
+	w.Helper()
+	began := time.Now()
+	for !done() {
+		if time.Since(began) > limit {
+			w.Fatalf("not done after %v", limit)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// empty waits for the queues to be empty.
 func (w *world) empty(p *process, limit time.Duration) {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -244,4 +268,3 @@ func (w *world) throttles() (n int64) {
 	}
 	return n
 }
-

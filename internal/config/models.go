@@ -36,9 +36,9 @@ type Model struct {
 	// FallbackAfter is how long after its first enqueueing a job that merely
 	// waits for quota goes to the fallback; 0 is never.
 	FallbackAfter time.Duration
-	// Family tells whose request bodies are alike: an invoke body falls back
-	// within one family only. Empty where it cannot be told; two models without
-	// a family are not of one family.
+	// Family is equal for models that understand the same InvokeModel body: such
+	// a body falls back within one family only. Where it cannot be told it is the
+	// model ID, which equals nothing else.
 	Family string
 }
 
@@ -239,6 +239,9 @@ func (in modelJSON) resolveFamily(alias string, out *Model, ps *problems) {
 		out.Family = cmp.Or(out.Family, f.name)
 		out.Burndown = cmp.Or(out.Burndown, f.burndown)
 		out.DefaultMaxTokens = max(out.DefaultMaxTokens, f.maxTokens)
+	}
+	if out.Family == "" && len(out.Routes) > 0 {
+		out.Family = out.Routes[0].ModelID
 	}
 
 	if in.Burndown != nil {

@@ -68,7 +68,7 @@ func TestParseModels(t *testing.T) {
 		},
 		"ours": {
 			Routes:   []Route{{Route: job.Route{Region: "us-east-1", ModelID: ours}, Quota: ours, Unpaced: true}},
-			Burndown: 1, DefaultMaxTokens: 8192, Timeout: 15 * time.Minute,
+			Burndown: 1, DefaultMaxTokens: 8192, Timeout: 15 * time.Minute, Family: ours,
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

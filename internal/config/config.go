@@ -72,7 +72,7 @@ var foreign = regexp.MustCompile(`^SLUICE_(TEST_\w*=` +
 // the variable. The Config beside an error holds what could be read: good for
 // Table, not for running.
 func Load(environ []string) (Config, error) {
-	var c Config
+	c := Config{MaxInFlightBytes: defaultInFlightBytes(memoryLimit())}
 	var found problems
 	env := ours(environ)
 
@@ -102,10 +102,7 @@ func Load(environ []string) (Config, error) {
 			found.add("SLUICE_MODELS_FILE", err)
 		}
 	}
-	if c.MaxInFlightBytes == 0 {
-		c.MaxInFlightBytes = defaultInFlightBytes(memoryLimit())
-	}
-	for _, p := range c.problems() {
+	for _, p := range c.check() {
 		// What could not be read has been reported, and its zero value is not
 		// what the operator wrote.
 		if !found.about(p.where) {
@@ -118,7 +115,7 @@ func Load(environ []string) (Config, error) {
 // ForRun reports what a drainer that is to run needs beyond a configuration
 // that can be shown.
 func (c Config) ForRun() error {
-	found := c.problems()
+	found := c.check()
 	if c.DLQURL == "" {
 		found.addf("SLUICE_DLQ_URL", "must be set: without it a job that can never succeed has nowhere to go")
 	}

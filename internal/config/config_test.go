@@ -177,6 +177,7 @@ func TestLoadProblems(t *testing.T) {
 		{"in flight", "SLUICE_MAX_IN_FLIGHT=0", "SLUICE_MAX_IN_FLIGHT: must be at least 1"},
 		{"in flight in words", "SLUICE_MAX_IN_FLIGHT=many", `SLUICE_MAX_IN_FLIGHT: must be a whole number, not "many"`},
 		{"bytes", "SLUICE_MAX_IN_FLIGHT_BYTES=33554431", "SLUICE_MAX_IN_FLIGHT_BYTES: must be at least 33554432"},
+		{"no bytes", "SLUICE_MAX_IN_FLIGHT_BYTES=0", "SLUICE_MAX_IN_FLIGHT_BYTES: must be at least 33554432"},
 		{"visibility short", "SLUICE_VISIBILITY=9s", "SLUICE_VISIBILITY: must be whole seconds, 10s to 6h0m0s"},
 		{"visibility long", "SLUICE_VISIBILITY=12h", "SLUICE_VISIBILITY: must be whole seconds, 10s to 6h0m0s"},
 		{"visibility broken", "SLUICE_VISIBILITY=10500ms", "SLUICE_VISIBILITY: must be whole seconds, 10s to 6h0m0s"},

@@ -42,47 +42,47 @@ var (
 	namespaceForm = regexp.MustCompile(`^[0-9A-Za-z._/#: -]{1,255}$`)
 )
 
-// problems are those that can be told without asking AWS.
-func (c Config) problems() problems {
+// check finds what is wrong as far as it can be told without asking AWS.
+func (c Config) check() problems {
 	var ps problems
-	check := func(ok bool, variable, format string, args ...any) {
+	must := func(ok bool, variable, format string, args ...any) {
 		if !ok {
 			ps.addf(variable, format, args...)
 		}
 	}
 
-	check(nameForm.MatchString(c.Name), "SLUICE_NAME", "must be 1 to 128 letters, digits, dots, dashes or underscores, not %q", c.Name)
-	ps = append(ps, c.queueProblems()...)
-	check(len(c.Models) > 0 || c.ModelsFile != "", "SLUICE_MODELS", "must be set, or SLUICE_MODELS_FILE")
-	check(c.Results.Bucket != "", "SLUICE_RESULTS_S3", "must be set: a result that is not in S3 is not durable")
+	must(nameForm.MatchString(c.Name), "SLUICE_NAME", "must be 1 to 128 letters, digits, dots, dashes or underscores, not %q", c.Name)
+	ps = append(ps, c.checkQueues()...)
+	must(len(c.Models) > 0 || c.ModelsFile != "", "SLUICE_MODELS", "must be set, or SLUICE_MODELS_FILE")
+	must(c.Results.Bucket != "", "SLUICE_RESULTS_S3", "must be set: a result that is not in S3 is not durable")
 	if c.Payloads != nil {
-		check(!c.Payloads.overlaps(c.Results), "SLUICE_PAYLOADS_S3",
+		must(!c.Payloads.overlaps(c.Results), "SLUICE_PAYLOADS_S3",
 			"must be disjoint from SLUICE_RESULTS_S3 (%s): a job could name a result as its payload", c.Results)
 	}
 
-	check(c.QuotaFraction > 0 && c.QuotaFraction <= 1, "SLUICE_QUOTA_FRACTION", "must be above 0 and at most 1")
-	check(c.MaxInFlight >= 1, "SLUICE_MAX_IN_FLIGHT", "must be at least 1")
-	check(c.MaxInFlightBytes >= minInFlightBytes, "SLUICE_MAX_IN_FLIGHT_BYTES", "must be at least %d", minInFlightBytes)
-	check(c.Visibility >= minVisibility && c.Visibility <= maxVisibility && wholeSeconds(c.Visibility),
+	must(c.QuotaFraction > 0 && c.QuotaFraction <= 1, "SLUICE_QUOTA_FRACTION", "must be above 0 and at most 1")
+	must(c.MaxInFlight >= 1, "SLUICE_MAX_IN_FLIGHT", "must be at least 1")
+	must(c.MaxInFlightBytes >= minInFlightBytes, "SLUICE_MAX_IN_FLIGHT_BYTES", "must be at least %d", minInFlightBytes)
+	must(c.Visibility >= minVisibility && c.Visibility <= maxVisibility && wholeSeconds(c.Visibility),
 		"SLUICE_VISIBILITY", "must be whole seconds, %v to %v", minVisibility, maxVisibility)
-	check(c.Hold >= 0 && c.Hold <= maxHold, "SLUICE_HOLD", "must be 0s to %v", maxHold)
-	check(c.MaxReceives > renewedFrom, "SLUICE_MAX_RECEIVES", "must be above %d, from where on releases are renewed", renewedFrom)
-	check(c.Grace >= minGrace, "SLUICE_GRACE", "must be at least %v", minGrace)
+	must(c.Hold >= 0 && c.Hold <= maxHold, "SLUICE_HOLD", "must be 0s to %v", maxHold)
+	must(c.MaxReceives > renewedFrom, "SLUICE_MAX_RECEIVES", "must be above %d, from where on releases are renewed", renewedFrom)
+	must(c.Grace >= minGrace, "SLUICE_GRACE", "must be at least %v", minGrace)
 
 	ns := c.MetricsNamespace
-	check(ns == "" || namespaceForm.MatchString(ns) && !strings.HasPrefix(ns, "AWS/") && !strings.HasPrefix(ns, ":"),
+	must(ns == "" || namespaceForm.MatchString(ns) && !strings.HasPrefix(ns, "AWS/") && !strings.HasPrefix(ns, ":"),
 		"SLUICE_METRICS_NAMESPACE", "is no CloudWatch namespace: %q", ns)
-	check(c.MetricsPeriod >= time.Second && c.MetricsPeriod <= maxMetricsPeriod && wholeSeconds(c.MetricsPeriod),
+	must(c.MetricsPeriod >= time.Second && c.MetricsPeriod <= maxMetricsPeriod && wholeSeconds(c.MetricsPeriod),
 		"SLUICE_METRICS_PERIOD", "must be whole seconds, 1s to %v", maxMetricsPeriod)
-	check(c.MetricsDetail == "model" || c.MetricsDetail == "route", "SLUICE_METRICS_DETAIL", "must be model or route, not %q", c.MetricsDetail)
-	check(listenAddress(c.AdminAddr), "SLUICE_ADMIN_ADDR", "must be host:port, not %q", c.AdminAddr)
-	check(slices.Contains([]string{"auto", "json", "text"}, c.LogFormat), "SLUICE_LOG_FORMAT", "must be auto, json or text, not %q", c.LogFormat)
+	must(c.MetricsDetail == "model" || c.MetricsDetail == "route", "SLUICE_METRICS_DETAIL", "must be model or route, not %q", c.MetricsDetail)
+	must(listenAddress(c.AdminAddr), "SLUICE_ADMIN_ADDR", "must be host:port, not %q", c.AdminAddr)
+	must(slices.Contains([]string{"auto", "json", "text"}, c.LogFormat), "SLUICE_LOG_FORMAT", "must be auto, json or text, not %q", c.LogFormat)
 	return ps
 }
 
-// queueProblems checks each queue's URL, and that no queue has two parts: a
+// checkQueues looks at each queue's URL, and that no queue has two parts: a
 // dead-letter queue that is also a job queue buries the same job for ever.
-func (c Config) queueProblems() problems {
+func (c Config) checkQueues() problems {
 	var ps problems
 	if len(c.QueueURLs) == 0 {
 		ps.addf("SLUICE_QUEUE_URLS", "must be set")

@@ -2,8 +2,8 @@
 // and reports everything that is wrong with it at once. It is the only package
 // that knows the names of the SLUICE_ variables and the JSON of the models; it
 // opens no connection and does not check that a queue or a bucket exists (the
-// drainer's preflight does). cmd/* and internal/drainer call it. It may import
-// job, envconfig and the standard library.
+// drainer's preflight does). cmd/*, internal/drainer and internal/enqueue call
+// it. It may import job, envconfig and the standard library.
 package config
 
 //go:generate go test -run ^TestDocumentation$ . -update

@@ -61,7 +61,8 @@ type witness struct {
 	grant   uint64
 	at      time.Duration
 	charge  [dimensions]time.Duration
-	beyond  bool
+	beyond  bool                      // above what is known to be safe
+	gone    bool                      // refused, or ended otherwise: it cannot testify
 	debt    [dimensions]time.Duration // of a bucket, before the charge
 	charged [dimensions]time.Duration // in the minute, before the charge
 }
@@ -113,7 +114,7 @@ func (ws *witnesses) lower(t time.Duration, d int, amount time.Duration) {
 func (ws *witnesses) drop(grant uint64) bool {
 	for i := ws.next - 1; i >= ws.first; i-- {
 		if w := ws.at(i); w.grant == grant {
-			w.beyond = false
+			w.gone = true
 			return true
 		}
 	}
@@ -126,6 +127,10 @@ func (l *Ledger) hear(now time.Duration) {
 	for ws.first < ws.next && now-ws.at(ws.first).at > ws.patience {
 		w := ws.at(ws.first)
 		ws.first++
+		if w.gone {
+			continue
+		}
+		l.recovery.accepted(w.at)
 		if w.beyond {
 			l.learn(w)
 		}
@@ -233,7 +238,7 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 	}
 	at := max(l.now, e.due)
 	if e.rounds >= 2 {
-		at = max(at, l.refusedAt+exploreQuiet)
+		at = max(at, l.recovery.since+exploreQuiet)
 	}
 	if e.within(l, buckets, safe) {
 		// The first of these is free: the rolling minute holds over-reserved
@@ -273,7 +278,7 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 }
 
 // refused ends an exploration, and reports whether the throttle was its doing.
-func (e *exploration) refused(l *Ledger, g Grant, now time.Duration) bool {
+func (e *exploration) refused(g Grant, now time.Duration) bool {
 	if e.on {
 		e.on, e.to = false, now
 		if e.due = now; e.rounds == 1 && !e.minute {

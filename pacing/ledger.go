@@ -23,13 +23,6 @@ const (
 	// each.
 	openMost = 1 << 16
 
-	// pauseFirst and pauseMost bound the wait before the next probe when probes
-	// are refused in a row; it doubles. Too small: a full limiter is hammered.
-	// Too large: a rolling minute is found open late (at 20 s, 76 % instead of
-	// 95 % under half of the quota, and no fewer throttles).
-	pauseFirst = 100 * time.Millisecond
-	pauseMost  = 5 * time.Second
-
 	// slipsFree throttles that nothing explains, one forgiven each slipFade,
 	// only correct the replicas before the share is cut. Too small: one burst
 	// of a neighbour costs a minute of share. Too large: throttles until a real
@@ -68,12 +61,7 @@ type Ledger struct {
 	witnesses witnesses
 	explore   exploration
 
-	refusedAt time.Duration // when the last flight of throttles began
-	probing   bool          // since then nothing was accepted: one in the air at most
-	probe     uint64        // the grant in the air, 0 for none
-	probeAt   time.Duration // when it started
-	refusals  int           // probes refused in a row
-	resume    time.Duration // no probe before
+	recovery  recovery
 	slips     float64
 	slippedAt time.Duration
 
@@ -118,7 +106,7 @@ func (l *Ledger) begin(limits Limits, now time.Duration) {
 		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight, variance: l.variance,
 		witnesses: newWitnesses(),
 		explore:   newExploration(now),
-		refusedAt: now - minute, slippedAt: now,
+		recovery:  recovery{since: now - minute}, slippedAt: now,
 	}
 }
 
@@ -134,9 +122,6 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.quota[d].window.advance(now, l.current)
 	}
 	l.hear(now)
-	if l.probe != 0 && now-l.probeAt > l.witnesses.patience {
-		l.accepted()
-	}
 	if l.current == l.share.top && now-l.share.whole > calm {
 		l.peak = 0
 	}
@@ -165,7 +150,7 @@ func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 		if q.cost == 0 {
 			continue
 		}
-		buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], jitter+doubts[d], l.current))
+		buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], jitter+doubts[d]+max(expect[d]-reserve[d], 0), l.current))
 		if !q.window.refuted {
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota.
@@ -199,12 +184,7 @@ func (l *Ledger) When(c Charge, now time.Time) time.Time {
 	if at > t && !l.Oversize(c) {
 		at = min(at, l.explore.when(l, buckets, at))
 	}
-	if l.probing {
-		at = max(at, l.resume)
-		if l.probe != 0 {
-			at = max(at, l.probeAt+l.witnesses.patience+1)
-		}
-	}
+	at = max(at, l.recovery.when(&l.witnesses))
 	if l.boundUntil = 0; at > t {
 		l.boundUntil = at
 	}
@@ -225,9 +205,6 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	}
 	if g.oversize {
 		l.oversizeAt = t + oversizeEvery
-	}
-	if l.probing && l.probe == 0 {
-		l.probe, l.probeAt = g.id, t
 	}
 
 	l.witnesses.start(l, g, reserve)
@@ -274,9 +251,6 @@ func (l *Ledger) Settle(g Grant, settled int64, now time.Time) {
 	}
 	t := l.advance(now)
 	l.explore.owed--
-	if g.id == l.probe {
-		l.accepted()
-	}
 	l.settle(g, settled, t)
 }
 
@@ -289,9 +263,6 @@ func (l *Ledger) Cancel(g Grant, now time.Time) {
 		return
 	}
 	t := l.advance(now)
-	if g.id == l.probe {
-		l.probe = 0 // it told nothing
-	}
 	l.witnesses.drop(g.id)
 	l.settle(g, g.charge.Expect, t)
 }
@@ -304,10 +275,12 @@ func (l *Ledger) settle(g Grant, settled int64, now time.Duration) {
 	late := l.witnesses.since(now - lag)
 	d := tokens // a request stays charged
 	refund := reserve[d] - l.quota[d].time(max(settled, 0))
-	l.quota[d].refund(refund, late[d])
 	l.quota[d].window.change(g.at, entry{charged: -refund, extra: -max(expect[d]-reserve[d], 0)})
 	if refund > 0 {
+		l.quota[d].refund(refund, late[d])
 		l.witnesses.lower(now-lag, d, refund)
+	} else {
+		l.quota[d].charge(-refund)
 	}
 }
 
@@ -331,26 +304,28 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 	l.throttled(g, t)
 }
 
-// throttled decides what a refusal means for the share, and lets one probe at a
-// time ask whether it is over.
+// throttled decides what a refusal means: an exploration's own doing, a slip of
+// the replicas, or others who use the quota.
 func (l *Ledger) throttled(g Grant, now time.Duration) {
-	if g.id == l.probe {
-		l.probe = 0
-		l.refusals++
-		l.resume = now + min(pauseFirst<<min(l.refusals, 10), pauseMost)
+	explored := l.explore.refused(g, now)
+	r := &l.recovery
+	if g.at < r.since {
+		return // of the flight that is known
 	}
-	explored := l.explore.refused(l, g, now)
-	if l.probing || g.at < l.refusedAt {
-		return // of the same flight: no news
-	}
-	l.refusedAt, l.probing, l.probe, l.refusals, l.resume = now, true, 0, 0, now
+	stalled := r.refused(&l.witnesses, now, !explored)
 	if explored || g.oversize {
 		return
 	}
 	for d := range l.quota {
 		l.quota[d].window.fill()
 	}
-	if l.current >= l.share.top {
+	switch {
+	case stalled:
+		// To have corrected the replicas was not enough.
+		if r.cut || r.refusals < slipsFree {
+			return
+		}
+	case l.current >= l.share.top:
 		l.slips = max(l.slips-float64(now-l.slippedAt)/float64(slipFade), 0) + 1
 		l.slippedAt = now
 		if l.slips <= slipsFree {
@@ -363,13 +338,9 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if l.peak == 0 && l.unpaced() {
 		l.peak = l.inFlight + 1
 	}
+	r.cut = true
 	l.share.cut(now)
 	l.current = l.share.at(now)
-}
-
-// accepted ends the wait for a probe.
-func (l *Ledger) accepted() {
-	l.probing, l.probe, l.refusals = false, 0, 0
 }
 
 // Forecast returns how long so much backlog takes at the present pace: requests,

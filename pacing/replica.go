@@ -88,13 +88,13 @@ func (r *replica) wait(reserve, debtMargin, margin time.Duration, share float64)
 	return time.Duration(float64(over)/share) + 1
 }
 
-func (r *replica) charge(reserve time.Duration) {
-	r.debt = max(r.debt, 0) + reserve // what was beyond full is lost by starting
-	r.least += reserve
+// charge takes from the bucket; how long it has been full no longer counts.
+func (r *replica) charge(amount time.Duration) {
+	r.debt = max(r.debt, 0) + amount
+	r.least += amount
 }
 
-// refund gives back what a settlement left of a reservation, or takes more.
-// late is what was started too recently to be sure that it reached the limiter
+// refund gives back what a settlement left of a reservation. late is what was started too recently to be sure that it reached the limiter
 // before the refund was made: a bucket that was full then has dropped the rest.
 func (r *replica) refund(amount, late time.Duration) {
 	r.debt = max(r.debt-amount, min(r.debt, late))

@@ -1,0 +1,72 @@
+package pacing
+
+import "time"
+
+const (
+	// pauseFirst and pauseMost bound the wait before the next probe when probes
+	// are refused in a row; it doubles. Too small: a full limiter is hammered.
+	// Too large: a rolling minute is found open late (at 20 s, 76 % instead of
+	// 95 % under half of the quota, and no fewer throttles).
+	pauseFirst = 100 * time.Millisecond
+	pauseMost  = 5 * time.Second
+
+	// probesMost is how many starts may be unanswered before a recovery is over.
+	// Too small: the credit that a pause has earned goes out in one flight, and
+	// is throttled as one where others took it. Too large: a fast route takes
+	// rounds of patience to be back at its pace.
+	probesMost = 16
+)
+
+// recovery holds starts back after a throttle: one probe in the air until one is
+// accepted, then one more for each that is.
+type recovery struct {
+	on       bool
+	slow     bool // one accept is not enough: nobody knows why it was throttled
+	cut      bool // the share was cut since the last accept
+	since    time.Duration
+	most     int           // starts that may be unanswered
+	first    int           // the first witness among them
+	accepts  int           // since the last refusal
+	refusals int           // of probes in a row
+	resume   time.Duration // no probe before
+}
+
+// when returns when the next start may be, as far as earlier ones tell.
+func (r *recovery) when(ws *witnesses) time.Duration {
+	if !r.on {
+		return 0
+	}
+	at := r.resume
+	if first := max(ws.first, r.first); ws.next-first >= r.most {
+		at = max(at, ws.at(first).at+ws.patience+1)
+	}
+	return at
+}
+
+// refused begins a recovery, or begins it again; it reports whether nothing has
+// been accepted since the last time.
+func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled bool) {
+	stalled = r.on && r.accepts == 0
+	*r = recovery{
+		on: true, slow: slow, cut: r.cut && stalled,
+		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals,
+	}
+	if !stalled {
+		r.refusals = 0
+		return false
+	}
+	r.resume += min(pauseFirst<<min(r.refusals, 10), pauseMost)
+	r.refusals++
+	return true
+}
+
+// accepted tells that a start was.
+func (r *recovery) accepted(at time.Duration) {
+	if !r.on || at < r.since {
+		return
+	}
+	r.accepts++
+	if r.most++; !r.slow || r.most > probesMost {
+		r.on = false
+	}
+}

@@ -347,9 +347,8 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	defer d.mu.Unlock()
 	m, r := g.model, g.route
 	if o == pacing.Answered {
-		m.counts.invocations++
 		r.counts.invocations++
-		m.counts.latency.observe(now.Sub(g.ticket.Start).Seconds())
+		r.counts.latency.observe(now.Sub(g.ticket.Start).Seconds())
 		settled = g.ticket.Charge.Expect
 		if metered {
 			used := pacing.Usage{Input: u.InputTokens, Output: u.OutputTokens, CacheRead: u.CacheReadTokens, CacheWrite: u.CacheWriteTokens}
@@ -357,7 +356,6 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 			r.Estimator.Learn(t.size(m), t.d.Group, used)
 		}
 		r.counts.settled += settled
-		m.counts.quotaTokens += settled
 	}
 	d.inFlight--
 	m.inFlight--

@@ -167,14 +167,16 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	}
 	var delay time.Duration
 	if m.open() {
+		// A little before its place, and together with its neighbours there: one
+		// receive brings them back.
 		m.horizon = later(m.horizon, now.Add(m.wait(t, now)))
-		delay = m.horizon.Sub(now)
+		delay = m.horizon.Truncate(max(d.hold/2, time.Second)).Sub(now)
 		m.horizon = m.horizon.Add(min(m.each(), never/maxReleased))
 	} else {
-		delay = min(m.soonest(nil, now).Sub(now), slowestFloor)
+		delay = jitter(min(m.soonest(nil, now).Sub(now), slowestFloor))
 	}
 	delay = min(delay, t.nextMoment(now), t.lease.received.Add(longestRelease).Sub(now))
-	delay = max(jitter(delay), floor(m.stalled, now))
+	delay = max(delay, floor(m.stalled, now))
 	d.released.add(now.Add(delay), t.submitted)
 	return delay
 }

@@ -17,7 +17,7 @@ const (
 	// linger is how long a delete or a release may wait for a batch to fill. The
 	// lease is kept meanwhile, so it costs a duplicate look after a crash and
 	// nothing else; without it each settlement is a request of its own.
-	linger = time.Second
+	linger = 2 * time.Second
 	// keeperCalls batches may be under way at once. One would bound the settlements
 	// to 10 per round trip; many would be more than the connections kept open.
 	keeperCalls = 8

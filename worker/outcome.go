@@ -265,6 +265,9 @@ func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 		made := time.Now()
 		err := send(ctx)
 		w.copies.report(made, err)
+		if err != nil {
+			w.stats.resultErrors.Add(1)
+		}
 		if err != nil && !waiting {
 			waiting = true
 			w.stats.copiesWaiting.Add(1)

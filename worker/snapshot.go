@@ -80,8 +80,10 @@ type RouteSnapshot struct {
 	Gate        string
 	InFlight    int
 	Invocations int64
-	Reserved    int64            // tokens
-	Settled     int64            // tokens
+	Reserved    int64 // tokens
+	Settled     int64 // tokens
+	Capacity    int64
+	Latency     Histogram        // seconds from start to answer
 	Throttles   map[string]int64 // by cause: "requests", "tokens", "day", ""
 	Ledger      pacing.View
 }
@@ -104,15 +106,16 @@ type stats struct {
 }
 
 type modelCounts struct {
-	invocations, throttles, capacity, quotaTokens, succeeded, expired, fallbacks int64
-	failed                                                                       map[job.Reason]int64
-	quotaBound                                                                   time.Duration
-	queueWait, latency                                                           Histogram
+	succeeded, expired, fallbacks int64
+	failed                        map[job.Reason]int64
+	quotaBound                    time.Duration
+	queueWait                     Histogram
 }
 
 type routeCounts struct {
-	invocations, reserved, settled int64
-	throttles                      map[string]int64
+	invocations, capacity, reserved, settled int64
+	throttles                                map[string]int64
+	latency                                  Histogram
 }
 
 func (s *stats) start(o Options) {
@@ -145,10 +148,9 @@ func (d *dispatcher) failed(g *grant, f *job.Failure) {
 	defer d.mu.Unlock()
 	switch f.Reason {
 	case job.Throttled, job.Exhausted:
-		g.model.counts.throttles++
 		increment(&g.route.counts.throttles, f.Cause)
 	case job.Unavailable:
-		g.model.counts.capacity++
+		g.route.counts.capacity++
 	}
 }
 
@@ -225,19 +227,26 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 	c := &m.counts
 	s := ModelSnapshot{
 		Alias: m.Alias, Waiting: m.waiting, InFlight: m.inFlight, Each: m.each(),
-		Invocations: c.invocations, Throttles: c.throttles, Capacity: c.capacity, QuotaTokens: c.quotaTokens,
 		Succeeded: c.succeeded, Expired: c.expired, Fallbacks: c.fallbacks, Failed: clone(c.failed),
-		QuotaBound: c.quotaBound, QueueWait: c.queueWait.clone(), Latency: c.latency.clone(),
+		QuotaBound: c.quotaBound, QueueWait: c.queueWait.clone(),
 	}
 	for _, n := range m.held {
 		s.Held += n
 	}
 	for i, r := range m.routes {
+		c := &r.counts
 		s.Routes = append(s.Routes, RouteSnapshot{
 			Route: r.at, Quota: r.quota.name, Limits: m.ModelOptions.Routes[i].Limits, Gate: r.Gate.Cause().String(),
-			InFlight: r.InFlight(), Invocations: r.counts.invocations, Reserved: r.counts.reserved, Settled: r.counts.settled,
-			Throttles: clone(r.counts.throttles), Ledger: r.Ledger.View(now),
+			InFlight: r.InFlight(), Invocations: c.invocations, Reserved: c.reserved, Settled: c.settled, Capacity: c.capacity,
+			Throttles: clone(c.throttles), Latency: c.latency.clone(), Ledger: r.Ledger.View(now),
 		})
+		s.Invocations += c.invocations
+		s.QuotaTokens += c.settled
+		s.Capacity += c.capacity
+		for _, n := range c.throttles {
+			s.Throttles += n
+		}
+		s.Latency.merge(c.latency)
 	}
 	return s
 }
@@ -268,6 +277,17 @@ func (h *Histogram) observe(v float64) {
 	h.counts[int(math.Round(math.Log(max(v, 1e-4))/math.Log(growth)))]++
 	h.N++
 	h.Sum += v
+}
+
+func (h *Histogram) merge(other Histogram) {
+	if h.counts == nil {
+		h.counts = map[int]uint64{}
+	}
+	for b, n := range other.counts {
+		h.counts[b] += n
+	}
+	h.N += other.N
+	h.Sum += other.Sum
 }
 
 func (h Histogram) clone() Histogram {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluicehq/sluice/internal/queue"
+	"github.com/sluicehq/sluice/worker"
 )
 
 // depths is how much the job queues hold, as SQS last said.
@@ -72,11 +73,10 @@ func (d *Drainer) watchDepths(ctx context.Context) {
 
 // drainTime estimates how long the backlog takes at the present pace: that of
 // the slowest model, taking each queue's waiting jobs to be of its last mix.
-func (d *Drainer) drainTime() (time.Duration, bool) {
+func (d *Drainer) drainTime(s worker.Snapshot) (time.Duration, bool) {
 	if _, known := d.depths.total(); !known {
 		return 0, false
 	}
-	s := d.Snapshot()
 	jobs := map[string]float64{}
 	for i, waiting := range d.depths.waiting() {
 		if i < len(s.Sources) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/metrics"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -315,6 +316,18 @@ func TestAMixedQueueDoesNotHoldUpTheFastModel(t *testing.T) {
 		w.Logf("took %v; receives per job: %.2f on average, %.0f at most; %d releases, calls %v", time.Since(began), sum/n, most, s.Releases, w.aws.Calls())
 		if most >= 10 {
 			w.Errorf("a job was received %.0f times", most)
+		}
+	})
+}
+
+// What is published is what the table of metrics says, all of it.
+func TestMetricsAreThoseOfTheTable(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		p := w.drain()
+		w.enqueueMany(0, 50, "sonnet", "j")
+		w.empty(p, time.Minute)
+		if err := metrics.Check(p.Samples()); err != nil {
+			w.Error(err)
 		}
 	})
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -21,9 +23,18 @@ import (
 // newS3 returns gofakes3's rendering of the S3 protocol over our own store.
 // gofakes3's store carries the metadata, and so the checksum, of an overwritten
 // object over to its successor, and answers 412 where S3 answers 404.
-func newS3(store *objectStore) http.Handler {
+func newS3(store *objectStore, log *slog.Logger) http.Handler {
 	// No time skew is refused: a test may well set a client's clock wrong.
-	return gofakes3.New(store, gofakes3.WithTimeSkewLimit(0)).Server()
+	return gofakes3.New(store, gofakes3.WithTimeSkewLimit(0), gofakes3.WithLogger(s3Log{log})).Server()
+}
+
+// s3Log passes on the errors for which gofakes3 has just an HTTP 500.
+type s3Log struct{ log *slog.Logger }
+
+func (l s3Log) Print(level gofakes3.LogLevel, v ...any) {
+	if level == gofakes3.LogErr {
+		l.log.Error("the embedded S3 failed", "err", fmt.Sprint(v...))
+	}
 }
 
 // objectStore implements gofakes3.Backend. An object never changes: a put sets

@@ -70,7 +70,7 @@ func New(o Options) *Server {
 		url:     "http://aws.localhost",
 	}
 	s.sqs = newSQS(s.endpoint)
-	s.s3 = newS3(s.objects)
+	s.s3 = newS3(s.objects, s.log)
 	s.handler = http.HandlerFunc(s.route)
 	return s
 }

@@ -363,7 +363,7 @@ func (s *sqsServer) receive(ctx context.Context, url string, most int, wait, vis
 	end := now.Add(patience)
 	for {
 		if err := ctx.Err(); err != nil {
-			q.wake() // what woke this poll wakes another
+			s.arm(q, now) // advance has woken another poll in this one's place
 			return nil, err
 		}
 		if q.deleted {

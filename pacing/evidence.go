@@ -42,10 +42,8 @@ const (
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).
 	explorePrice = 1_000
-	// raiseLeast is the least raise of the quota that is believed in; raiseTaken
-	// the part that is taken of what was accepted.
+	// raiseLeast is the least raise of the quota that is believed in.
 	raiseLeast = 1.1
-	raiseTaken = 0.95
 )
 
 // witnesses is a ring of the latest starts. Some wait to testify: what was
@@ -163,11 +161,7 @@ func (l *Ledger) learn(w *witness) {
 // raise takes a quota that is higher than was believed: no limit per minute
 // lets more than a minute's worth pass beyond its rate.
 func (l *Ledger) raise(now time.Duration) {
-	var pace float64
-	for d := range l.quota {
-		pace = max(pace, float64(l.quota[d].window.sum.charged)/float64(minute))
-	}
-	l.share.top = min(max(pace*raiseTaken, l.share.top*raiseLeast), l.share.top*explorePace)
+	l.share.top = min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace)
 	l.current = l.share.top
 	l.forget()
 	for d := range l.quota {

@@ -116,6 +116,9 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 	for d := range l.quota {
 		l.quota[d].earn(now-l.now, l.current)
 	}
+	if l.recovery.stalled() {
+		l.share.cutAt += now - l.now // nothing is learned meanwhile
+	}
 	l.now = now
 	l.current = l.share.at(now)
 	for d := range l.quota {
@@ -251,6 +254,7 @@ func (l *Ledger) Settle(g Grant, settled int64, now time.Time) {
 	}
 	t := l.advance(now)
 	l.explore.owed--
+	l.share.tally++
 	l.settle(g, settled, t)
 }
 
@@ -339,8 +343,21 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		l.peak = l.inFlight + 1
 	}
 	r.cut = true
-	l.share.cut(now)
+	used := math.Inf(1)
+	if stalled {
+		// A minute that stays full is what it took, and has no rest to find out.
+		used = l.used()
+	}
+	l.share.cut(now, used)
 	l.current = l.share.at(now)
+}
+
+// used returns the part of the quota that was taken in the last minute.
+func (l *Ledger) used() (part float64) {
+	for d := range l.quota {
+		part = max(part, float64(l.quota[d].window.sum.charged)/float64(minute))
+	}
+	return part
 }
 
 // Forecast returns how long so much backlog takes at the present pace: requests,

@@ -31,6 +31,9 @@ type recovery struct {
 	resume   time.Duration // no probe before
 }
 
+// stalled reports whether nothing was accepted since the last throttle.
+func (r *recovery) stalled() bool { return r.on && r.accepts == 0 }
+
 // when returns when the next start may be, as far as earlier ones tell.
 func (r *recovery) when(ws *witnesses) time.Duration {
 	if !r.on {
@@ -46,7 +49,7 @@ func (r *recovery) when(ws *witnesses) time.Duration {
 // refused begins a recovery, or begins it again; it reports whether nothing has
 // been accepted since the last time.
 func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled bool) {
-	stalled = r.on && r.accepts == 0
+	stalled = r.stalled()
 	*r = recovery{
 		on: true, slow: slow, cut: r.cut && stalled,
 		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals,

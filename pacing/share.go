@@ -15,18 +15,25 @@ const (
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
 	cutAgain = 5 * time.Second
-	// holdFirst and holdMost bound how long the share creeps back to the level
-	// of the last throttle before it tries more; it doubles with each cut. Too
-	// small: throttles (26 per 1,000 at 15 s under half of the quota, 8 at
-	// 60 s). Too large: slow return after a neighbour (127 s at 120 s).
+	// holdFirst is how long the share creeps back to the level of the last
+	// throttle before it tries more; it doubles with each cut, up to the time of
+	// holdPrice successes, between holdLeast and holdMost. Too small: throttles
+	// (one for each price). Too large: slow return after a neighbour (127 s at
+	// 120 s), and bursts of a neighbour cost the time between them too.
 	holdFirst = 4 * time.Second
+	holdPrice = 80
+	holdLeast = 15 * time.Second
 	holdMost  = 60 * time.Second
 	// growth is the time that it takes beyond the hold to double. Too small:
 	// overshoots by what detection lags. Too large: slow return.
-	growth = 20 * time.Second
+	growth = 10 * time.Second
 	// calm is how long the share must be whole for the hold to start small
 	// again.
 	calm = 90 * time.Second
+	// usedLeast bounds what a cut may take because less was in use. Too small:
+	// a throttle after idle time costs the share. Too large: more stalls until
+	// a rolling minute's level is found.
+	usedLeast = 0.5
 	// least share: keeps every wait finite.
 	shareLeast = 0.01
 )
@@ -42,6 +49,7 @@ type share struct {
 	cuts  int // in a row
 	hold  time.Duration
 	whole time.Duration // since when it is whole
+	tally int           // successes since the last cut
 }
 
 // at returns the share at a time, and makes it whole when it has grown there.
@@ -66,18 +74,24 @@ func (s *share) at(now time.Duration) float64 {
 	return max(v, shareLeast)
 }
 
-func (s *share) cut(now time.Duration) {
+// cut takes a part of the share, starting from what was in use.
+func (s *share) cut(now time.Duration, used float64) {
 	v := s.at(now)
 	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
 		s.cuts = 1
 	}
-	if s.level > 0 && v > s.level {
+	if s.level > 0 && v > 1.5*s.level {
+		s.hold = 0
+	} else if s.level > 0 && v > s.level {
 		v = (s.level + v) / 2 // the truth lies between the two
 	}
+	v = max(min(v, used), v*usedLeast)
 	if v < s.top {
 		s.top = max(1, v) // what was found above the quota is lost
 	}
-	s.level, s.cutAt = v, now
+	most := time.Duration(float64(now-s.cutAt) * holdPrice / float64(s.tally+1))
+	most = min(max(most, holdLeast), holdMost)
+	s.level, s.cutAt, s.tally = v, now, 0
 	s.depth = min(cut*float64(s.cuts), cutMost)
-	s.hold = min(max(2*s.hold, holdFirst), holdMost)
+	s.hold = min(max(2*s.hold, holdFirst), most)
 }

@@ -72,6 +72,17 @@ var foreign = regexp.MustCompile(`^SLUICE_(TEST_\w*=` +
 // the variable. The Config beside an error holds what could be read: good for
 // Table, not for running.
 func Load(environ []string) (Config, error) {
+	c, found := load(environ)
+	return c, found.err()
+}
+
+// LoadForRun is Load and ForRun in one, with the problems of both at once.
+func LoadForRun(environ []string) (Config, error) {
+	c, found := load(environ)
+	return c, append(found, c.checkRun()...).err()
+}
+
+func load(environ []string) (Config, problems) {
 	c := Config{MaxInFlightBytes: defaultInFlightBytes(memoryLimit())}
 	var found problems
 	env := ours(environ)
@@ -109,17 +120,22 @@ func Load(environ []string) (Config, error) {
 			found = append(found, p)
 		}
 	}
-	return c, found.err()
+	return c, found
 }
 
 // ForRun reports what a drainer that is to run needs beyond a configuration
 // that can be shown.
 func (c Config) ForRun() error {
-	found := c.check()
+	return append(c.check(), c.checkRun()...).err()
+}
+
+// checkRun finds what keeps a drainer from running, and nobody from looking at
+// its configuration.
+func (c Config) checkRun() (ps problems) {
 	if c.DLQURL == "" {
-		found.addf("SLUICE_DLQ_URL", "must be set: without it a job that can never succeed has nowhere to go")
+		ps.addf("SLUICE_DLQ_URL", "must be set: without it a job that can never succeed has nowhere to go")
 	}
-	return found.err()
+	return ps
 }
 
 func (c *Config) readModels() error {

@@ -276,6 +276,12 @@ func TestForRunNeedsDeadLetterQueue(t *testing.T) {
 	if err := c.ForRun(); err == nil || !strings.HasPrefix(err.Error(), "SLUICE_DLQ_URL: must be set") {
 		t.Errorf("ForRun() = %v", err)
 	}
+	_, err = LoadForRun(environ("SLUICE_DLQ_URL=", "SLUICE_HOLD=soon"))
+	for _, want := range []string{"SLUICE_DLQ_URL: must be set", "SLUICE_HOLD: must be"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("LoadForRun() = %v, want %q among it", err, want)
+		}
+	}
 }
 
 func TestTable(t *testing.T) {

@@ -88,10 +88,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	switch serviceOf(r) {
 	case "SQS":
+		w.Header().Set("X-Amzn-Requestid", newUUID().String())
 		s.sqs.ServeHTTP(w, r)
 	case "Bedrock":
 		s.bedrock.ServeHTTP(w, r)
 	case "CloudWatch":
+		w.Header().Set("X-Amzn-Requestid", newUUID().String())
 		s.cloudwatch.ServeHTTP(w, r)
 	default:
 		s.s3.ServeHTTP(w, r)
@@ -156,9 +158,14 @@ func (s *Server) endpoint() string {
 // Bedrock returns the Bedrock simulator.
 func (s *Server) Bedrock() *bedrocksim.Simulator { return s.bedrock }
 
-// CreateBucket makes a bucket, or finds it.
+// CreateBucket makes a bucket, or finds it. It panics where S3 would refuse the
+// name.
 func (s *Server) CreateBucket(name string) {
-	if err := s.objects.CreateBucket(name); err != nil && !gofakes3.HasErrorCode(err, gofakes3.ErrBucketAlreadyExists) {
+	err := gofakes3.ValidateBucketName(name)
+	if err == nil {
+		err = s.objects.CreateBucket(name)
+	}
+	if err != nil && !gofakes3.HasErrorCode(err, gofakes3.ErrBucketAlreadyExists) {
 		panic(fmt.Sprintf("localaws: create bucket %q: %v", name, err))
 	}
 }

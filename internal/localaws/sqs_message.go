@@ -19,7 +19,7 @@ import (
 // what a send fixes for good: content, id, sent.
 type message struct {
 	content
-	id   messageID
+	id   uuid
 	sent time.Time
 	// source is the ARN of the queue that a redrive took it from.
 	source string
@@ -163,11 +163,11 @@ func md5Hex(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// messageID is a version 4 UUID.
-type messageID [16]byte
+// uuid is a version 4 UUID: of a message, a request, a task.
+type uuid [16]byte
 
-func newMessageID() messageID {
-	var id messageID
+func newUUID() uuid {
+	var id uuid
 	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
 	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 0x40
@@ -175,7 +175,7 @@ func newMessageID() messageID {
 	return id
 }
 
-func (id messageID) String() string {
+func (id uuid) String() string {
 	h := hex.EncodeToString(id[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
@@ -183,7 +183,7 @@ func (id messageID) String() string {
 // handle is what a receipt handle says, once taken apart.
 type handle struct {
 	queue   uint32
-	message messageID
+	message uuid
 	receipt uint32
 }
 
@@ -205,7 +205,7 @@ func parseHandle(s string) (handle, bool) {
 	}
 	return handle{
 		queue:   binary.BigEndian.Uint32(b[:4]),
-		message: messageID(b[4:20]),
+		message: uuid(b[4:20]),
 		receipt: binary.BigEndian.Uint32(b[20:]),
 	}, true
 }

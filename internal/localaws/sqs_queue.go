@@ -33,7 +33,7 @@ type queue struct {
 	modified   time.Time
 	deleted    bool
 
-	messages map[messageID]*message
+	messages map[uuid]*message
 	ready    index
 	hidden   index
 	aged     index
@@ -60,7 +60,7 @@ func newQueue(serial uint32, name string, attributes map[string]string, now time
 	return &queue{
 		serial: serial, name: name, created: now, modified: now,
 		attributes: attributes,
-		messages:   make(map[messageID]*message),
+		messages:   make(map[uuid]*message),
 		ready:      newIndex(byRank),
 		hidden:     newIndex(byVisibility),
 		aged:       newIndex(byAge),
@@ -305,25 +305,25 @@ func parseRedrive(value string) (redrivePolicy, error) {
 
 // send puts messages on a queue. The contents have been checked but for the
 // queue's own limits, which check does for each of them.
-func (s *sqsServer) send(url string, c content, delay *int) (messageID, error) {
+func (s *sqsServer) send(url string, c content, delay *int) (uuid, error) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q, err := s.lookup(url, now)
 	if err != nil {
-		return messageID{}, err
+		return uuid{}, err
 	}
 	if q.isFIFO() {
-		return messageID{}, errFIFO
+		return uuid{}, errFIFO
 	}
 	if limit := q.number("MaximumMessageSize"); c.size() > limit {
-		return messageID{}, invalidParameter("MessageBody", "Message must be shorter than "+strconv.Itoa(limit)+" bytes.")
+		return uuid{}, invalidParameter("MessageBody", "Message must be shorter than "+strconv.Itoa(limit)+" bytes.")
 	}
 	wait := q.seconds("DelaySeconds")
 	if delay != nil {
 		wait = time.Duration(*delay) * time.Second
 	}
-	m := &message{content: c, id: newMessageID(), sent: now}
+	m := &message{content: c, id: newUUID(), sent: now}
 	q.add(m, wait, now)
 	s.arm(q, now)
 	return m.id, nil
@@ -332,7 +332,7 @@ func (s *sqsServer) send(url string, c content, delay *int) (messageID, error) {
 // received is what one receive tells of a message.
 type received struct {
 	content
-	id            messageID
+	id            uuid
 	handle        handle
 	sent          time.Time
 	firstReceived time.Time
@@ -604,7 +604,7 @@ func (s *sqsServer) move(source, destination string) (string, error) {
 		return "", errNoTask
 	}
 	from.advance(now)
-	task := moveTask{handle: newMessageID().String(), source: source, destination: destination, started: now}
+	task := moveTask{handle: newUUID().String(), source: source, destination: destination, started: now}
 	for _, m := range slices.SortedFunc(slices.Values(from.ready.heap), from.ready.compare) {
 		arn := destination
 		if arn == "" {
@@ -616,7 +616,7 @@ func (s *sqsServer) move(source, destination string) (string, error) {
 			continue
 		}
 		from.drop(m)
-		to.add(&message{content: m.content, id: newMessageID(), sent: now}, 0, now)
+		to.add(&message{content: m.content, id: newUUID(), sent: now}, 0, now)
 		s.arm(to, now)
 		task.moved++
 	}

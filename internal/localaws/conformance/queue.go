@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -739,23 +740,16 @@ func counts(q *queue) {
 	want := map[string]string{
 		"ApproximateNumberOfMessages": "4", "ApproximateNumberOfMessagesNotVisible": "1", "ApproximateNumberOfMessagesDelayed": "1",
 	}
-	// AWS's counts are approximate: give them a while.
-	for try := range 10 {
-		got := q.describe(q.url)
-		diff := ""
-		for name, n := range want {
-			if got[name] != n {
-				diff += fmt.Sprintf(" %s is %s, want %s", name, got[name], n)
-			}
-		}
-		if diff == "" {
+	var got map[string]string
+	for range 10 { // AWS's counts are approximate, and late
+		got = q.describe(q.url)
+		maps.DeleteFunc(got, func(name, _ string) bool { return want[name] == "" })
+		if maps.Equal(want, got) {
 			return
-		}
-		if try == 9 {
-			q.Error(diff)
 		}
 		time.Sleep(time.Second)
 	}
+	q.Errorf("counts (-want +got):\n%s", cmp.Diff(want, got))
 }
 
 func queueAttributes(q *queue) {

@@ -124,7 +124,7 @@ func (d *Drainer) outlook() outlook {
 	if jobs, known := d.depths.total(); known {
 		o.waiting = max(jobs-o.InFlight, 0)
 	}
-	if left, known := d.drainTime(); known {
+	if left, known := d.drainTime(o.Snapshot); known {
 		o.left = left
 	}
 	return o

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,12 +43,30 @@ func (c *counts) source() []metrics.Sample {
 	return c.samples
 }
 
+// logbook is a log that may be read while it is written.
+type logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (l *logbook) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // scene is a publisher beside a CloudWatch, in a bubble that begins at midnight.
 type scene struct {
 	counts
 	server    *localaws.Server
 	publisher *metrics.Publisher
-	log       bytes.Buffer // read while the publisher waits
+	log       logbook
 	start     time.Time
 }
 
@@ -140,8 +159,8 @@ func TestPublisher(t *testing.T) {
 		if diff := cmp.Diff(want, s.put("")); diff != "" {
 			t.Errorf("CloudWatch (-want +got):\n%s", diff)
 		}
-		if s.log.Len() > 0 {
-			t.Errorf("a healthy hour logged:\n%s", &s.log)
+		if s.log.String() != "" {
+			t.Errorf("a healthy hour logged:\n%s", s.log.String())
 		}
 	})
 }
@@ -197,29 +216,40 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// A distribution of more values than a datum may have, and more data than a
-// request may: the server refuses what exceeds either.
+// The server refuses a request of more data, and a datum of more values, than
+// CloudWatch takes, and one of more bytes, which rounded values would be pressed
+// below.
 func TestPublisherSplits(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newScene(false)
+	random := rand.New(rand.NewPCG(1, 2))
+	for name, test := range map[string]struct{ models, values int }{
+		"data":   {2500, 1},
+		"values": {3, 310},
+		"bytes":  {700, 150},
+	} {
 		var samples []metrics.Sample
-		for model := range 1100 {
-			var buckets []metrics.Bucket
-			for value := range 310 {
-				buckets = append(buckets, metrics.Bucket{Value: float64(value), Count: 2})
+		for model := range test.models {
+			s := metrics.Sample{Name: "QueueWait", Model: fmt.Sprint("m", model)}
+			for range test.values {
+				s.Buckets = append(s.Buckets, metrics.Bucket{Value: random.Float64(), Count: random.Uint64N(1 << 50)})
 			}
-			samples = append(samples, metrics.Sample{Name: "QueueWait", Model: fmt.Sprint("m", model), Buckets: buckets})
+			samples = append(samples, s)
 		}
-		s.set(samples...)
-		s.publisher.Flush(t.Context())
-		if got, want := len(s.server.Metrics(namespace, "QueueWait")), 1100*310; got != want {
-			t.Errorf("%d values arrived, want %d", got, want)
-		}
-		if s.log.Len() > 0 {
-			t.Errorf("logged:\n%s", &s.log)
-		}
-	})
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(false)
+				s.set(samples...)
+				s.publisher.Flush(t.Context())
+				if got, want := len(s.server.Metrics(namespace, "QueueWait")), test.models*test.values; got != want {
+					t.Errorf("%d values arrived, want %d", got, want)
+				}
+				if log := s.log.String(); log != "" {
+					t.Errorf("logged:\n%s", log)
+				}
+			})
+		})
+	}
 }
 
 func TestPublisherCompresses(t *testing.T) {
@@ -309,7 +339,7 @@ func TestStopWhileCloudWatchHangs(t *testing.T) {
 				t.Errorf("flush ended at %v, want 1m3s", took)
 			}
 			if !strings.Contains(s.log.String(), "metrics dropped") {
-				t.Errorf("log:\n%s", &s.log)
+				t.Errorf("log:\n%s", s.log.String())
 			}
 		})
 	})

@@ -42,8 +42,12 @@ const (
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).
 	explorePrice = 1_000
-	// raiseLeast is the least raise of the quota that is believed in.
+	// raiseLeast is the least raise of the quota that is believed in, raiseMost
+	// the most above what was configured. Too small a most: a raised quota is
+	// not used until somebody configures it. Too large: a mistyped one is
+	// overrun by as much.
 	raiseLeast = 1.1
+	raiseMost  = 4
 )
 
 // witnesses is a ring of the latest starts. Some wait to testify: what was
@@ -161,7 +165,15 @@ func (l *Ledger) learn(w *witness) {
 // raise takes a quota that is higher than was believed: no limit per minute
 // lets more than a minute's worth pass beyond its rate.
 func (l *Ledger) raise(now time.Duration) {
-	l.share.top = min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace)
+	top := min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace, raiseMost)
+	if l.firm || top <= l.share.top {
+		for d := range l.quota {
+			l.quota[d].burst = min(l.quota[d].burst, minute)
+		}
+		l.explore.end(now, explorePrice)
+		return
+	}
+	l.share.top = top
 	l.current = l.share.top
 	l.forget()
 	for d := range l.quota {
@@ -271,19 +283,23 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	return true
 }
 
+// end ends an exploration; the next one has to be earned.
+func (e *exploration) end(now time.Duration, owed int) {
+	e.on, e.to, e.due, e.owed = false, now, now, owed
+}
+
 // refused ends an exploration, and reports whether the throttle was its doing.
 func (e *exploration) refused(g Grant, now time.Duration) bool {
+	first := e.rounds == 1 && !e.minute
 	if e.on {
-		e.on, e.to = false, now
-		if e.due = now; e.rounds == 1 && !e.minute {
+		if e.end(now, 0); first {
 			e.due = now + exploreSecond
 		}
 	}
 	if e.from == 0 || g.at < e.from-lag || g.at > e.to {
 		return false
 	}
-	e.throttles++
-	if e.rounds > 1 || e.minute {
+	if e.throttles++; !first {
 		e.owed = explorePrice * e.throttles
 	}
 	return true

@@ -6,7 +6,12 @@ import (
 )
 
 // Limits is a quota per minute; zero means that the dimension is not limited.
-type Limits struct{ RPM, TPM float64 }
+type Limits struct {
+	RPM, TPM float64
+	// Firm keeps to the limits even where more is accepted: they are a part of a
+	// quota, and the rest is for others.
+	Firm bool
+}
 
 // The dimensions of a quota.
 const (
@@ -49,6 +54,7 @@ type Ledger struct {
 	now   time.Duration // the latest time seen
 
 	quota   [dimensions]replica
+	firm    bool // the share is never above 1
 	share   share
 	current float64 // the share now
 
@@ -102,6 +108,7 @@ func (l *Ledger) begin(limits Limits, now time.Duration) {
 		epoch: l.epoch, born: now, now: now,
 		quota:   [...]replica{newReplica(limits.RPM, now), newReplica(limits.TPM, now)},
 		share:   share{top: 1, whole: now},
+		firm:    limits.Firm,
 		current: 1,
 		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight, variance: l.variance,
 		witnesses: newWitnesses(),

@@ -21,9 +21,9 @@ import (
 // the memory of all jobs.
 const maxReply = 32 << 20
 
-// exchange is one request and its reply on the wire. It stands in the middle of
-// the SDK's own steps: next to the last thing done to a request before it is
-// signed, and the first thing done to a response.
+// exchange is one request and its reply on the wire. It stands among the SDK's
+// own steps: after a request was serialized and before it is signed, and before
+// a response is read by anybody else.
 type exchange struct {
 	request []byte
 

@@ -108,9 +108,9 @@ func modeOf(name string) mode {
 	return reading
 }
 
-// boundsOutput reports whether the number under a name bounds the output: its
-// families in order, Anthropic and most others, OpenAI, Llama, older Claude,
-// Converse and Nova, older Nova, Titan.
+// boundsOutput reports whether the number under a name bounds the output. In
+// order: Anthropic and most others, OpenAI, Llama, the first Claudes; Converse
+// and Nova, older Nova; Titan.
 func boundsOutput(parent, name string) bool {
 	switch parent {
 	case "":

@@ -53,7 +53,7 @@ type Options struct {
 	Group string        // MessageGroupId: the tenant
 	Delay time.Duration // whole seconds, 0 to 15 min, until the jobs can be received
 
-	// DryRun checks the input and calls nobody.
+	// DryRun checks the input and calls nobody. It needs no QueueURL.
 	DryRun bool
 
 	// Progress, where set, is told how far it has come, from one goroutine at a
@@ -183,7 +183,7 @@ func (o *Options) check() error {
 		return inputErrorf(0, "the run's name must match [A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 	case o.MaxTokens < 0:
 		return inputErrorf(0, "max tokens must not be negative")
-	case o.DryRun:
+	case o.DryRun && o.QueueURL == "":
 		return nil
 	case o.QueueURL == "":
 		return inputErrorf(0, "a queue URL is missing")

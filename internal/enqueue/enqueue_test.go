@@ -243,7 +243,7 @@ func TestLargeJobsTravelAsPointers(t *testing.T) {
 			return fmt.Sprintf(`{"id":"%s","model":"m","invoke":{"a":"%s"}}`, id, strings.Repeat("a", n))
 		}
 		fits := job.MaxBody - len(line("fits", 0)) - len(`"run":"r",`)
-		o := c.options(line("fits", fits) + "\n" + line("over", fits+1) + "\n" + line("huge", 20<<20))
+		o := c.options(line("fits", fits) + "\n" + line("over", fits+1) + "\n" + line("huge", 5<<20))
 		o.Run = "r"
 		s := c.run(o)
 		if s.Payloads != 2 {

@@ -14,7 +14,7 @@ import (
 // Stopped at any moment, and called again until it is done: each job is on the
 // queue once.
 func TestStopAndResume(t *testing.T) {
-	for _, batches := range []int64{1, 7, 60, 499, 501} {
+	for _, batches := range []int64{1, 60, 499} {
 		t.Run(fmt.Sprint(batches), func(t *testing.T) {
 			inCloud(t, func(c *cloud) {
 				const n = 6003

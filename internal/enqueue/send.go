@@ -188,26 +188,25 @@ func (s *sender) take(ctx context.Context, l line) {
 		s.fail(l.err)
 		return
 	}
-	it := l.item
-	s.summary.Lines = it.line
+	it, skip := l.item, false
+	if s.manifest != nil && !it.duplicate {
+		var err error
+		if skip, err = s.manifest.skips(it); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+	s.summary.Lines = it.line // what is recorded reaches no further
 	if it.duplicate {
 		s.summary.Duplicates++
 		return
 	}
-	if s.manifest != nil {
-		skip, err := s.manifest.skips(it)
-		if err != nil {
-			s.fail(err)
-			return
-		}
-		if skip {
-			s.summary.Jobs++
-			s.summary.Skipped++
-			s.progress()
-			return
-		}
-	}
 	s.summary.Jobs++
+	if skip {
+		s.summary.Skipped++
+		s.progress()
+		return
+	}
 	size := len(it.body)
 	if size > job.MaxBody {
 		size = maxPointer

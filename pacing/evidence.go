@@ -19,7 +19,7 @@ const (
 	doubt     = 50 * time.Millisecond
 	doubtPart = 0.03
 	// A rolling minute is refuted by an accept this far above it.
-	doubtMinute = 1500 * time.Millisecond
+	doubtMinute = 500 * time.Millisecond
 
 	// witnessMost bounds the starts whose acceptance is still open. Too small:
 	// at more than witnessMost/patience starts a second (1,000) nothing is

@@ -27,7 +27,7 @@ const (
 	// slot is the grain of the window's log. Too small: memory and time to scan
 	// it. Too large: a charge is held up to a slot too long, slot/minute of the
 	// goodput.
-	slot = 100 * time.Millisecond
+	slot = 50 * time.Millisecond
 
 	// slots covers a minute, the jitter and the two slots that are partly in it.
 	slots = int64((minute+jitter)/slot) + 2

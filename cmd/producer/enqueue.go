@@ -22,9 +22,12 @@ import (
 
 const formats = `Each line is one of
 
-  {"model": "sonnet", "converse": {...}}        a job, as docs/architecture.md and package job describe it
-  {"recordId": "...", "modelInput": {...}}      a record of Bedrock's batch inference; needs --model
-  {"prompt": "..."}                             a prompt; needs --model and --max-tokens
+  {"model": "sonnet", "converse": {...}}      a job; "invoke" takes an InvokeModel body
+                                              in place of "converse"; it may have an id,
+                                              run, fallback, deadline and metadata
+  {"recordId": "...", "modelInput": {...}}    a record of Bedrock's batch inference;
+                                              needs --model
+  {"prompt": "..."}                           a prompt; needs --model and --max-tokens
 
 Ids that the input lacks are made from the line's number and hash, so that a
 second try makes the same ones. A line that repeats a job is sent once.`
@@ -115,7 +118,7 @@ func (c *command) run(cmd *cobra.Command, name string) error {
 			fmt.Fprintln(stderr, "producer: without --results there is no manifest, and an interrupted run cannot be resumed")
 		}
 		if err := connect(ctx, &o); err != nil {
-			return exitCoder{err, exitError}
+			return commandError{err, exitError}
 		}
 	}
 	var end func()
@@ -124,16 +127,16 @@ func (c *command) run(cmd *cobra.Command, name string) error {
 	end()
 	_, bad := errors.AsType[*enqueue.InputError](err)
 	if bad && summary.Sent == 0 {
-		return exitCoder{err, exitUsage}
+		return commandError{err, exitUsage}
 	}
 	if summary.Sent > 0 && err != nil && o.Results != nil {
-		err = fmt.Errorf("%w\n%d jobs were sent and are recorded: the same command with --run %s sends the rest", err, summary.Sent, summary.Run)
+		err = fmt.Errorf("%w\n%d jobs were sent: the same command with --run %s sends the rest", err, summary.Sent, summary.Run)
 	}
 	if e := json.NewEncoder(cmd.OutOrStdout()).Encode(summary); e != nil {
 		err = errors.Join(err, fmt.Errorf("write the summary: %w", e))
 	}
 	if err != nil {
-		return exitCoder{err, exitError}
+		return commandError{err, exitError}
 	}
 	return nil
 }

@@ -29,14 +29,14 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// exitCoder is an error of a command that has begun its work. What cobra finds
+// commandError is an error of a command that has begun its work. What cobra finds
 // wrong before that is a usage error.
-type exitCoder struct {
+type commandError struct {
 	error
 	code int
 }
 
-func (e exitCoder) Unwrap() error { return e.error }
+func (e commandError) Unwrap() error { return e.error }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitOK
 	}
 	fmt.Fprintln(stderr, "producer:", err)
-	if e, ok := errors.AsType[exitCoder](err); ok {
+	if e, ok := errors.AsType[commandError](err); ok {
 		return e.code
 	}
 	return exitUsage

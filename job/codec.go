@@ -76,23 +76,23 @@ func Decode(body []byte) (Job, error) {
 	return d.job, nil
 }
 
-// Resolve reads the object behind the pointer p: a whole job whose id and run
-// are the pointer's or absent. Every error is a *FieldError.
-func (p Job) Resolve(object []byte) (Job, error) {
-	j, err := Decode(object)
+// Resolve reads the object that the pointer j points to: a whole job whose id
+// and run are the pointer's or absent. Every error is a *FieldError.
+func (j Job) Resolve(object []byte) (Job, error) {
+	whole, err := Decode(object)
 	if err != nil {
 		return Job{}, err
 	}
 	switch {
-	case j.Payload != "":
+	case whole.Payload != "":
 		return Job{}, &FieldError{"payload", "a pointer stands behind a pointer"}
-	case j.ID != "" && j.ID != p.ID:
+	case whole.ID != "" && whole.ID != j.ID:
 		return Job{}, &FieldError{"id", "is not the pointer's"}
-	case j.Run != "" && j.Run != p.Run:
+	case whole.Run != "" && whole.Run != j.Run:
 		return Job{}, &FieldError{"run", "is not the pointer's"}
 	}
-	j.ID, j.Run = p.ID, p.Run
-	return j, nil
+	whole.ID, whole.Run = j.ID, j.Run
+	return whole, nil
 }
 
 // decoder reads one job. It sees each member once, so that what stands twice is

@@ -124,10 +124,14 @@ func (r *Route) Successes() uint64 { return r.successes }
 // InFlight returns the requests started and not yet ended.
 func (r *Route) InFlight() int { return r.inFlight }
 
-// Healthy says whether nine in ten of the route's answers of the last minute
-// were good, other than own failures of the asking job. With no other answer it
-// is not known to be healthy, and the job gets the benefit of the doubt.
+// Healthy says whether the gate is open and nine in ten of the route's answers
+// of the last minute were good, other than own failures of the asking job. With
+// no other answer it is not known to be healthy, and the job gets the benefit of
+// the doubt.
 func (r *Route) Healthy(own int, now time.Time) bool {
+	if r.Gate.cause != Open {
+		return false
+	}
 	good, bad := r.health.sum(now)
 	others := good + max(0, bad-own)
 	return others > 0 && 10*good >= 9*others

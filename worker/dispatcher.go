@@ -515,12 +515,15 @@ func (t *task) rank() int {
 	return t.source
 }
 
-// ahead is how many stand in line before the task, roughly: none, or all.
-func (m *model) ahead(t *task) int {
-	for i := range t.source + 1 {
-		if e := m.lines[i].Front(); e != nil && e.Value.(*task).seq < t.seq {
-			return m.waiting
-		}
+// ahead is how many start before the task, roughly: all of the queues with a
+// higher priority, and of its own line none or all.
+func (m *model) ahead(t *task) (n int) {
+	for i := range t.source {
+		n += m.lines[i].Len()
 	}
-	return 0
+	own := &m.lines[t.source]
+	if e := own.Front(); e != nil && e.Value.(*task).seq < t.seq {
+		n += own.Len()
+	}
+	return n
 }

@@ -83,11 +83,13 @@ func inWorld(t *testing.T, models map[string]bedrocksim.Model, modelsJSON string
 			t.Fatal(err)
 		}
 		w.log = slog.New(slog.NewTextHandler(io.MultiWriter(w.logged, t.Output()), nil))
+		defer func() { // also where the scenario ended with Fatal
+			for _, p := range w.running {
+				p.end()
+			}
+			w.aws.Close()
+		}()
 		scenario(w)
-		for _, p := range w.running {
-			p.end()
-		}
-		w.aws.Close()
 	})
 }
 
@@ -168,7 +170,7 @@ func (w *world) await(limit time.Duration, done func() bool) time.Duration {
 		if time.Since(began) > limit {
 			w.Fatalf("not done after %v", limit)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(min(100*time.Millisecond+time.Since(began)/1000, time.Minute))
 	}
 	return time.Since(began)
 }

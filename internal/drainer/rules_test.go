@@ -1,0 +1,405 @@
+package drainer_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/job"
+)
+
+func TestTheLowerQueueGetsItsPart(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 2, func(w *world) {
+		w.enqueueMany(0, 900, "sonnet", "high")
+		w.enqueueMany(1, 900, "sonnet", "low")
+		p := w.drain()
+		time.Sleep(2 * time.Minute)
+		var high, low int
+		for _, k := range w.keys() {
+			if strings.Contains(k, "high") {
+				high++
+			} else {
+				low++
+			}
+		}
+		if part := float64(low) / float64(high+low); part < 0.04 || part > 0.08 {
+			w.Errorf("the lower queue got %d of %d, want 5 %%", low, high+low)
+		}
+		w.empty(p, 20*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1800})
+	})
+}
+
+// An idle queue of higher priority, whose long poll is open, holds nobody up.
+func TestAnIdleQueueHoldsNobodyUp_conductor3541(t *testing.T) {
+	inWorld(t, sim(6000), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 3, func(w *world) {
+		p := w.drain()
+		time.Sleep(90 * time.Second) // the first minute is unknown
+		for i := range 20 {
+			sent := time.Now()
+			w.enqueueMany(2, 1, "sonnet", fmt.Sprintf("j%d-", i))
+			before := p.model("sonnet").InFlight
+			w.await(5*time.Second, func() bool {
+				return p.model("sonnet").InFlight > before || p.model("sonnet").Succeeded > int64(i)
+			})
+			if wait := time.Since(sent); wait > 500*time.Millisecond {
+				w.Errorf("job %d started after %v", i, wait)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		w.empty(p, time.Minute)
+	})
+}
+
+func TestAPoolUsesBothRegions(t *testing.T) {
+	inWorld(t, sim(120), `{"sonnet":{"routes":[
+		{"model_id":"`+sonnet+`","region":"us-east-1","rpm":120},
+		{"model_id":"`+sonnet+`","region":"us-west-2","rpm":120}]}}`, 1, func(w *world) {
+		w.enqueueMany(0, 480, "sonnet", "j")
+		p := w.drain()
+		took := w.await(10*time.Minute, func() bool { return p.model("sonnet").Succeeded == 480 })
+		if took > 140*time.Second {
+			w.Errorf("480 jobs over two routes of 120 a minute took %v", took)
+		}
+		w.empty(p, time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 480})
+	})
+}
+
+// A model that is away for an hour costs the jobs that have no fallback an hour.
+func TestAnHourOf503FailsNothing(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) {
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Unavailable, Rate: 1, Until: time.Hour}}
+		})
+		w.enqueueMany(0, 200, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(time.Hour - 5*time.Minute)
+		tried := p.model("sonnet").Capacity
+		if tried > 300 {
+			w.Errorf("%d tries in an hour of 503", tried)
+		}
+		w.empty(p, 30*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 200})
+		w.Logf("%d tries, %d releases, %v", tried, p.Snapshot().Releases, w.aws.Calls())
+	})
+}
+
+// A brownout in which hardly anything is answered, without a quota problem.
+func TestABrownoutFailsNothing(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) {
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Unavailable, Rate: 0.95, Until: 10 * time.Minute}}
+		})
+		w.enqueueMany(0, 300, "sonnet", "j")
+		p := w.drain()
+		w.empty(p, 40*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 300})
+		w.Logf("%d capacity errors, %d releases", p.model("sonnet").Capacity, p.Snapshot().Releases)
+	})
+}
+
+// A job that makes the model fail ends; the others don't notice.
+func TestAPoisonJobFailsAlone(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.enqueue(0, converse("poison", "sonnet", 100, 64, "[[sim:status=500]]"))
+		p := w.drain()
+		for i := range 100 {
+			w.enqueueMany(0, 1, "sonnet", fmt.Sprintf("j%d-", i))
+			time.Sleep(3 * time.Second)
+		}
+		w.empty(p, 20*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 100, job.Failed: 1})
+		if r := w.result("poison"); r.Error.Reason != job.Unavailable {
+			w.Errorf("the poison job ended with %+v", r.Error)
+		}
+	})
+}
+
+// One job whose access is refused does not stop the route, and ends only once
+// the route has answered others in between.
+func TestARefusedJobFailsAlone(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.enqueue(0, converse("refused", "sonnet", 100, 64, "[[sim:status=403]]"))
+		p := w.drain()
+		for i := range 60 {
+			w.enqueueMany(0, 1, "sonnet", fmt.Sprintf("j%d-", i))
+			time.Sleep(10 * time.Second)
+		}
+		w.empty(p, 20*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 60, job.Failed: 1})
+		if r := w.result("refused"); r.Error.Reason != job.Unauthorized {
+			w.Errorf("the refused job ended with %+v", r.Error)
+		}
+	})
+}
+
+func TestAJobAboveTheWholeQuota(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {TPM: 20_000, Latency: usual, Shape: bedrocksim.Bucket(time.Minute)}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","tpm":20000}]}}`, 1, func(w *world) {
+		w.enqueue(0,
+			converse("never", "sonnet", 100, 30_000),  // its own max_tokens says so
+			converse("perhaps", "sonnet", 25_000, 64), // the estimate of its input might be wrong
+		)
+		w.enqueueMany(0, 60, "sonnet", "j")
+		p := w.drain()
+		w.empty(p, 3*time.Hour)
+		if r := w.result("never"); r.Error == nil || r.Error.Reason != job.Oversize || r.Attempts != 0 {
+			w.Errorf("never: %+v", r)
+		}
+		if r := w.result("perhaps"); r.Status != job.Succeeded {
+			w.Errorf("a full bucket admits it: %+v", r.Error)
+		}
+		if n := w.results()[job.Succeeded]; n != 61 {
+			w.Errorf("%d succeeded", n)
+		}
+	})
+}
+
+func TestAJobThatNoMinuteAdmitsFailsWithTheArithmetic(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {TPM: 20_000, Latency: usual}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","tpm":20000}]}}`, 1, func(w *world) {
+		w.enqueue(0, converse("huge", "sonnet", 25_000, 64))
+		w.enqueueMany(0, 60, "sonnet", "j")
+		p := w.drain()
+		w.empty(p, 6*time.Hour)
+		r := w.result("huge")
+		if r.Error == nil || r.Error.Reason != job.Oversize || !strings.Contains(r.Error.Message, "20000 a minute") {
+			w.Errorf("huge: %+v", r.Error)
+		}
+		if n := w.results()[job.Succeeded]; n != 60 {
+			w.Errorf("%d succeeded", n)
+		}
+	})
+}
+
+// Releases never add up to a burial: from 20 receives on they are renewals.
+func TestReleasesNeverAddUpToABurial(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
+		sent := time.Now()
+		w.enqueueMany(0, 5, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(30 * time.Hour)
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 0 })
+		w.empty(p, time.Hour)
+		w.wantResults(map[job.Status]int{job.Succeeded: 5})
+		w.wantBuried(map[job.Reason]int{})
+		if p.Snapshot().Renewals == 0 {
+			w.Error("nothing was renewed in 30 hours")
+		}
+		if r := w.result("j0"); r.EnqueuedAt.Sub(sent) > time.Minute {
+			w.Errorf("a renewal changed the submission to %v, %v after it", r.EnqueuedAt, r.EnqueuedAt.Sub(sent))
+		}
+		if n := w.throttles(); n > 30*4+10 {
+			w.Errorf("%d probes in 30 hours", n)
+		}
+	})
+}
+
+// What is being handled ends as expired, with a result, before SQS drops it.
+func TestAJobEndsBeforeItsRetention(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
+		if _, err := w.sqs.SetQueueAttributes(context.Background(), &sqs.SetQueueAttributesInput{
+			QueueUrl: &w.queues[0], Attributes: map[string]string{"MessageRetentionPeriod": "43200"},
+		}); err != nil {
+			w.Fatal(err)
+		}
+		w.enqueueMany(0, 3, "sonnet", "j")
+		p := w.drain()
+		w.await(12*time.Hour, func() bool { return p.model("sonnet").Expired == 3 })
+		w.wantResults(map[job.Status]int{job.Expired: 3})
+	})
+}
+
+func TestAJobThatKillsTheProcessIsBuried(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.MaxReceives = 21
+		w.enqueueMany(0, 1, "sonnet", "j")
+		for range 21 { // receipts without an end
+			if _, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.queues[0], VisibilityTimeout: 1, WaitTimeSeconds: 5}); err != nil {
+				w.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		p := w.drain()
+		w.empty(p, time.Minute)
+		w.wantResults(map[job.Status]int{job.Failed: 1})
+		w.wantBuried(map[job.Reason]int{job.Receives: 1})
+	})
+}
+
+func TestALargeJobTravelsAsAPayload(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		large, err := converse("large", "sonnet", 1<<19, 64).Encode()
+		if err != nil {
+			w.Fatal(err)
+		}
+		if _, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+			Bucket: aws.String("results"), Key: aws.String("payloads/large"), Body: strings.NewReader(string(large)),
+		}); err != nil {
+			w.Fatal(err)
+		}
+		w.send(0, `{"payload":"s3://results/payloads/large","id":"large","run":"test"}`)
+		p := w.drain()
+		w.empty(p, 5*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+		if held := p.Snapshot().BytesHeld; held > 10<<20 { // a long poll's
+			w.Errorf("%d bytes held at rest", held)
+		}
+	})
+}
+
+func TestCopiesAreSentAndKeptWhileTheirQueueIsAway(t *testing.T) {
+	inWorld(t, sim(600), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		on := true
+		w.aws.Intercept(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if on && localaws.Operation(r) == "SQS.SendMessage" {
+					unavailable(rw, r)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		})
+		on = false
+		w.enqueueMany(0, 400, "sonnet", "j")
+		on = true
+		p := w.drain()
+		time.Sleep(2 * time.Minute)
+		if n := p.model("sonnet").Succeeded; n < 100 || n > 250 {
+			w.Errorf("%d answered while no copy could be sent: nothing new after 100", n)
+		}
+		if ready := p.Snapshot().NotReadyReason; !strings.Contains(ready, "copies") {
+			w.Errorf("readiness says %q", ready)
+		}
+		on = false
+		w.empty(p, 10*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 400})
+		ids := map[string]bool{}
+		for len(ids) < 400 {
+			out, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.cfg.ResultsQueueURL, MaxNumberOfMessages: 10})
+			if err != nil {
+				w.Fatal(err)
+			}
+			if len(out.Messages) == 0 {
+				break
+			}
+			for _, m := range out.Messages {
+				r, err := job.DecodeResult([]byte(*m.Body))
+				if err != nil {
+					w.Fatal(err)
+				}
+				ids[r.ID] = true
+			}
+		}
+		if len(ids) != 400 {
+			w.Errorf("copies of %d jobs, want 400", len(ids))
+		}
+	})
+}
+
+// Two drainers on one queue, each with half of the quota.
+func TestTwoDrainersShareAQueue(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.QuotaFraction = 0.5
+		w.enqueueMany(0, 600, "sonnet", "j")
+		a, b := w.drain(), w.drain()
+		took := w.await(10*time.Minute, func() bool { return a.model("sonnet").Succeeded+b.model("sonnet").Succeeded >= 600 })
+		w.empty(a, time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 600})
+		w.Logf("%v, %d throttles", took, w.throttles())
+	})
+}
+
+// The sender's tenant and trace reach the result, and survive a burial.
+func TestGroupAndTraceAreCarried(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		trace := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		for _, body := range []string{`{"id":"bad","run":"test","model":"sonnet"}`, string(must(converse("good", "sonnet", 10, 10).Encode()))} {
+			if _, err := w.sqs.SendMessage(context.Background(), &sqs.SendMessageInput{
+				QueueUrl: &w.queues[0], MessageBody: &body, MessageGroupId: aws.String("tenant-1"),
+				MessageAttributes: map[string]types.MessageAttributeValue{"traceparent": {DataType: aws.String("String"), StringValue: &trace}},
+			}); err != nil {
+				w.Fatal(err)
+			}
+		}
+		p := w.drain()
+		w.empty(p, time.Minute)
+		for _, id := range []string{"good", "bad"} {
+			if r := w.result(id); r.Group != "tenant-1" || r.Traceparent != trace {
+				w.Errorf("%s: group %q, trace %q", id, r.Group, r.Traceparent)
+			}
+		}
+		out, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{
+			QueueUrl: &w.cfg.DLQURL, MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []types.MessageSystemAttributeName{"All"},
+		})
+		if err != nil || len(out.Messages) != 1 {
+			w.Fatalf("%v, %v", out, err)
+		}
+		m := out.Messages[0]
+		got := trail(m)
+		want := job.Trail{ID: "bad", Run: "test", Reason: job.Malformed, Source: w.queues[0], Submitted: got.Submitted, BuriedAt: got.BuriedAt}
+		if diff := cmp.Diff(want, got); diff != "" {
+			w.Errorf("sluice attribute (-want +got):\n%s", diff)
+		}
+		if *m.MessageAttributes["traceparent"].StringValue != trace || m.Attributes["MessageGroupId"] != "tenant-1" {
+			w.Errorf("buried with %v %v", m.MessageAttributes, m.Attributes)
+		}
+	})
+}
+
+// A batch job that hangs ends by its time-out, paid once for each try.
+func TestAHangingModelEndsByTimeout(t *testing.T) {
+	inWorld(t, sim(300), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":300}],"timeout":"1m"}}`, 1, func(w *world) {
+		w.enqueue(0, converse("hang", "sonnet", 100, 64, "[[sim:hang]]"))
+		p := w.drain()
+		for i := range 40 {
+			w.enqueueMany(0, 1, "sonnet", fmt.Sprintf("j%d-", i))
+			time.Sleep(5 * time.Second)
+		}
+		w.empty(p, 10*time.Minute)
+		r := w.result("hang")
+		if r.Status != job.Failed || r.Error.Reason != job.Unavailable || r.Attempts != 2 {
+			w.Errorf("hang: %+v, %d attempts", r.Error, r.Attempts)
+		}
+		if n := w.results()[job.Succeeded]; n != 40 {
+			w.Errorf("%d succeeded", n)
+		}
+	})
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// keys lists the result objects of the run.
+func (w *world) keys() (keys []string) {
+	pages := s3.NewListObjectsV2Paginator(w.s3, &s3.ListObjectsV2Input{Bucket: aws.String("results"), Prefix: aws.String("out/test/")})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			keys = append(keys, *o.Key)
+		}
+	}
+	return keys
+}

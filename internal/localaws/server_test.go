@@ -137,6 +137,28 @@ func TestClientLosesAnswersOfGivenUpRequests(t *testing.T) {
 	})
 }
 
+// A poll that is given up while it waits takes nothing that comes later.
+func TestGivenUpPollTakesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		url := s.CreateQueue("jobs", nil)
+		client := sqs.NewFromConfig(s.Config(s.Client(nil)))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 10}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got %v, want the deadline", err)
+		}
+		if _, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("x")}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url})
+		if err != nil || len(out.Messages) != 1 {
+			t.Errorf("received %d messages, error %v; want the one that was sent", len(out.Messages), err)
+		}
+	})
+}
+
 func TestInterceptedFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

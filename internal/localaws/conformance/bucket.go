@@ -21,8 +21,8 @@ import (
 // Bucket runs the suite of S3.
 func Bucket(t *testing.T, target Target) {
 	for _, c := range bucketCases {
-		target.run(t, c.name, false, func(ctx context.Context, t *testing.T, cfg aws.Config) {
-			b := &bucket{T: t, ctx: ctx, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), name: unique("conformance")}
+		target.run(t, c.name, false, func(ctx context.Context, t *caseT, cfg aws.Config) {
+			b := &bucket{caseT: t, ctx: ctx, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), name: unique("conformance")}
 			_, err := b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.name})
 			check(t, "create bucket", err)
 			t.Cleanup(b.destroy)
@@ -55,7 +55,7 @@ var bucketCases = []struct {
 
 // bucket is one case: a bucket of its own, and what a case does with it.
 type bucket struct {
-	*testing.T
+	*caseT
 	ctx    context.Context
 	client *s3.Client
 	name   string
@@ -100,7 +100,7 @@ func ifMatch(etag string) func(*s3.PutObjectInput) {
 func (b *bucket) mustPut(key, body string, options ...func(*s3.PutObjectInput)) (etag string) {
 	b.Helper()
 	etag, err := b.put(key, body, options...)
-	check(b.T, "put "+key, err)
+	check(b, "put "+key, err)
 	return etag
 }
 
@@ -108,10 +108,10 @@ func (b *bucket) mustPut(key, body string, options ...func(*s3.PutObjectInput)) 
 func (b *bucket) holds(key, want string) *s3.GetObjectOutput {
 	b.Helper()
 	out, err := b.client.GetObject(b.ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
-	check(b.T, "get "+key, err)
+	check(b, "get "+key, err)
 	defer out.Body.Close()
 	body, err := io.ReadAll(out.Body)
-	check(b.T, "read "+key, err)
+	check(b, "read "+key, err)
 	if string(body) != want {
 		b.Errorf("%s holds %d bytes %.40q, want %d bytes %.40q", key, len(body), body, len(want), want)
 	}
@@ -131,7 +131,7 @@ func objectAsPut(b *bucket) {
 	etag := b.mustPut("p/run-1/id.json", `{"a":1}`, func(in *s3.PutObjectInput) { in.Metadata = metadata })
 	got := b.holds("p/run-1/id.json", `{"a":1}`)
 	head, err := b.client.HeadObject(b.ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: aws.String("p/run-1/id.json")})
-	check(b.T, "head", err)
+	check(b, "head", err)
 	if diff := cmp.Diff(metadata, head.Metadata); diff != "" {
 		b.Errorf("head: metadata (-put +got):\n%s", diff)
 	}
@@ -148,30 +148,30 @@ func objectAsPut(b *bucket) {
 
 func absentObject(b *bucket) {
 	_, err := b.client.HeadObject(b.ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: aws.String("absent")})
-	refused[*types.NotFound](b.T, "head", err)
+	refused[*types.NotFound](b, "head", err)
 	_, err = b.client.GetObject(b.ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String("absent")})
-	refused[*types.NoSuchKey](b.T, "get", err)
+	refused[*types.NoSuchKey](b, "get", err)
 	_, err = b.client.DeleteObject(b.ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: aws.String("absent")})
-	check(b.T, "delete", err)
+	check(b, "delete", err)
 }
 
 func absentBucket(b *bucket) {
-	missing := &bucket{T: b.T, ctx: b.ctx, client: b.client, name: unique("conformance-missing")}
+	missing := &bucket{caseT: b.caseT, ctx: b.ctx, client: b.client, name: unique("conformance-missing")}
 	_, err := missing.put("a", "x")
-	refusedAs(b.T, "put", err, "NoSuchBucket")
+	refusedAs(b, "put", err, "NoSuchBucket")
 	_, err = missing.client.GetObject(b.ctx, &s3.GetObjectInput{Bucket: &missing.name, Key: aws.String("a")})
-	refusedAs(b.T, "get", err, "NoSuchBucket")
+	refusedAs(b, "get", err, "NoSuchBucket")
 	_, err = missing.client.HeadBucket(b.ctx, &s3.HeadBucketInput{Bucket: &missing.name})
 	b.status("head bucket", err, http.StatusNotFound)
 	_, err = b.client.HeadBucket(b.ctx, &s3.HeadBucketInput{Bucket: &b.name})
-	check(b.T, "head bucket", err)
+	check(b, "head bucket", err)
 }
 
 func firstPutWins(b *bucket) {
 	b.mustPut("a", "first", ifAbsent)
 	_, err := b.put("a", "second", ifAbsent)
 	b.status("second put", err, http.StatusPreconditionFailed)
-	refusedAs(b.T, "second put", err, "PreconditionFailed")
+	refusedAs(b, "second put", err, "PreconditionFailed")
 	b.holds("a", "first")
 }
 
@@ -226,7 +226,7 @@ func oneReplacementWins(b *bucket) {
 func putInPlaceOfNothing(b *bucket) {
 	etag := b.mustPut("a", "x")
 	_, err := b.client.DeleteObject(b.ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: aws.String("a")})
-	check(b.T, "delete", err)
+	check(b, "delete", err)
 	_, err = b.put("a", "y", ifMatch(etag))
 	b.status("put", err, http.StatusNotFound)
 	b.mustPut("a", "z", ifAbsent)
@@ -245,7 +245,7 @@ func damagedBody(b *bucket) {
 	_, err := b.put("a", "x", func(in *s3.PutObjectInput) { in.ChecksumCRC32 = aws.String("AAAAAA==") })
 	b.status("put with a wrong checksum", err, http.StatusBadRequest)
 	_, err = b.client.HeadObject(b.ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: aws.String("a")})
-	refused[*types.NotFound](b.T, "head", err)
+	refused[*types.NotFound](b, "head", err)
 }
 
 func largeObject(b *bucket) {
@@ -257,10 +257,10 @@ func largeObject(b *bucket) {
 func partOfObject(b *bucket) {
 	b.mustPut("a", "0123456789")
 	out, err := b.client.GetObject(b.ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String("a"), Range: aws.String("bytes=2-4")})
-	check(b.T, "get", err)
+	check(b, "get", err)
 	defer out.Body.Close()
 	body, err := io.ReadAll(out.Body)
-	check(b.T, "read", err)
+	check(b, "read", err)
 	if string(body) != "234" {
 		b.Errorf("got %q, want 234", body)
 	}
@@ -271,11 +271,11 @@ func deleteObject(b *bucket) {
 		b.mustPut(key, "x")
 	}
 	_, err := b.client.DeleteObject(b.ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: aws.String("a")})
-	check(b.T, "delete", err)
+	check(b, "delete", err)
 	_, err = b.client.DeleteObjects(b.ctx, &s3.DeleteObjectsInput{Bucket: &b.name, Delete: &types.Delete{
 		Objects: []types.ObjectIdentifier{{Key: aws.String("b")}, {Key: aws.String("absent")}},
 	}})
-	check(b.T, "delete some", err)
+	check(b, "delete some", err)
 	if diff := cmp.Diff([]string{"c"}, b.list(&s3.ListObjectsV2Input{})); diff != "" {
 		b.Errorf("keys (-want +got):\n%s", diff)
 	}
@@ -288,7 +288,7 @@ func (b *bucket) list(in *s3.ListObjectsV2Input) (names []string) {
 	pages := s3.NewListObjectsV2Paginator(b.client, in)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(b.ctx)
-		check(b.T, "list", err)
+		check(b, "list", err)
 		for _, o := range page.Contents {
 			if aws.ToString(o.ETag) == "" || o.LastModified == nil {
 				b.Errorf("list: %s has ETag %q, modified %v", *o.Key, aws.ToString(o.ETag), o.LastModified)

@@ -9,7 +9,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +28,9 @@ type Target struct {
 	// Virtual says that the target lives in this process and knows no network:
 	// each case then runs in a bubble, where waiting costs nothing.
 	Virtual bool
+	// Deviations are the cases that the target is known to get wrong, and how.
+	// Such a case must fail, so that we learn when the target changes.
+	Deviations map[string]string
 }
 
 // patience bounds one case in real time.
@@ -32,11 +38,11 @@ const patience = time.Minute
 
 // run runs one case. A slow one, which waits longer than a few seconds, is for
 // virtual time only.
-func (target Target) run(t *testing.T, name string, slow bool, f func(ctx context.Context, t *testing.T, cfg aws.Config)) {
+func (target Target) run(t *testing.T, name string, slow bool, f func(ctx context.Context, t *caseT, cfg aws.Config)) {
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
 		if target.Virtual {
-			synctest.Test(t, func(t *testing.T) { f(t.Context(), t, target.Config(t)) })
+			synctest.Test(t, func(t *testing.T) { f(t.Context(), &caseT{T: t}, target.Config(t)) })
 			return
 		}
 		if slow {
@@ -44,8 +50,59 @@ func (target Target) run(t *testing.T, name string, slow bool, f func(ctx contex
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		f(ctx, t, target.Config(t))
+		c := &caseT{T: t, deviation: target.Deviations[name]}
+		if c.deviation == "" {
+			f(ctx, c, target.Config(t))
+			return
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { f(ctx, c, target.Config(t)) }) // Fatal ends this goroutine only
+		wg.Wait()
+		if len(c.failures) == 0 {
+			t.Errorf("deviates no longer: %s", c.deviation)
+		}
+		t.Logf("deviates as known: %s\n%s", c.deviation, strings.Join(c.failures, "\n"))
 	})
+}
+
+// caseT is the testing.T of one case. Where the target deviates, a failure is
+// what is expected.
+type caseT struct {
+	*testing.T
+	deviation string
+
+	mu       sync.Mutex // guards what follows
+	failures []string
+}
+
+func (c *caseT) Errorf(format string, args ...any) {
+	c.Helper()
+	if c.deviation == "" {
+		c.T.Errorf(format, args...)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures = append(c.failures, fmt.Sprintf(format, args...))
+}
+
+func (c *caseT) Error(args ...any) {
+	c.Helper()
+	c.Errorf("%s", fmt.Sprint(args...))
+}
+
+func (c *caseT) Fatalf(format string, args ...any) {
+	c.Helper()
+	c.Errorf(format, args...)
+	if c.deviation == "" {
+		c.FailNow()
+	}
+	runtime.Goexit()
+}
+
+func (c *caseT) Fatal(args ...any) {
+	c.Helper()
+	c.Fatalf("%s", fmt.Sprint(args...))
 }
 
 // unique returns a name that nobody else uses on a shared endpoint.
@@ -54,7 +111,7 @@ func unique(prefix string) string {
 }
 
 // check ends the case when an operation that must succeed does not.
-func check(t *testing.T, doing string, err error) {
+func check(t testing.TB, doing string, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%s: %v", doing, err)
@@ -62,7 +119,7 @@ func check(t *testing.T, doing string, err error) {
 }
 
 // refused checks that the error is of type E.
-func refused[E error](t *testing.T, doing string, err error) {
+func refused[E error](t testing.TB, doing string, err error) {
 	t.Helper()
 	if _, ok := errors.AsType[E](err); !ok {
 		t.Errorf("%s: got %v, want a %T", doing, err, *new(E))
@@ -70,7 +127,7 @@ func refused[E error](t *testing.T, doing string, err error) {
 }
 
 // refusedAs checks the code of an error that the SDK has no type for.
-func refusedAs(t *testing.T, doing string, err error, code string) {
+func refusedAs(t testing.TB, doing string, err error, code string) {
 	t.Helper()
 	if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != code {
 		t.Errorf("%s: got %v, want code %s", doing, err, code)

@@ -21,9 +21,9 @@ import (
 // Metrics runs the suite of CloudWatch.
 func Metrics(t *testing.T, target Target) {
 	for _, c := range metricsCases {
-		target.run(t, c.name, false, func(ctx context.Context, t *testing.T, cfg aws.Config) {
+		target.run(t, c.name, false, func(ctx context.Context, t *caseT, cfg aws.Config) {
 			c.run(&metrics{
-				T: t, ctx: ctx, client: cloudwatch.NewFromConfig(cfg), namespace: unique("conformance"),
+				caseT: t, ctx: ctx, client: cloudwatch.NewFromConfig(cfg), namespace: unique("conformance"),
 				minute: time.Now().Truncate(time.Minute).Add(-10 * time.Minute),
 			})
 		})
@@ -39,16 +39,23 @@ var metricsCases = []struct {
 	{"statistic sets", statisticSets},
 	{"values of one minute add up", sameMinute},
 	{"minutes stay apart", minutesApart},
-	{"dimensions stay apart", dimensionsApart},
+	{"values of a dimension stay apart", dimensionsApart},
+	{"fewer dimensions are another metric", fewerDimensions},
 	{"a request that is compressed", compressed},
-	{"limits", metricLimits},
-	{"times", metricTimes},
+	{"at the limits", atTheLimits},
+	{"more than 1,000 data", tooManyData},
+	{"more than 150 values", tooManyValues},
+	{"more than 30 dimensions", tooManyDimensions},
+	{"counts for fewer values", fewerCounts},
+	{"a value that is no number", notANumber},
+	{"a time that is too old or to come", metricTimes},
+	{"an end before the start", endBeforeStart},
 	{"a list of metrics", listOfMetrics},
 }
 
 // metrics is one case: a namespace of its own, and what a case does with it.
 type metrics struct {
-	*testing.T
+	*caseT
 	ctx       context.Context
 	client    *cloudwatch.Client
 	namespace string
@@ -62,7 +69,7 @@ func (m *metrics) put(data ...types.MetricDatum) error {
 
 func (m *metrics) mustPut(data ...types.MetricDatum) {
 	m.Helper()
-	check(m.T, "put metric data", m.put(data...))
+	check(m, "put metric data", m.put(data...))
 }
 
 func datum(name string, at time.Time, value float64, dimensions ...types.Dimension) types.MetricDatum {
@@ -97,11 +104,11 @@ func (m *metrics) minuteOf(name string, stats []string, dimensions ...types.Dime
 	out, err := m.client.GetMetricData(m.ctx, &cloudwatch.GetMetricDataInput{
 		StartTime: &m.minute, EndTime: aws.Time(m.minute.Add(time.Minute)), MetricDataQueries: queries,
 	})
-	check(m.T, "get metric data", err)
+	check(m, "get metric data", err)
 	got := make(map[string]float64)
 	for _, r := range out.MetricDataResults {
 		i, err := strconv.Atoi(strings.TrimPrefix(aws.ToString(r.Id), "q"))
-		check(m.T, "read the result's id", err)
+		check(m, "read the result's id", err)
 		if len(r.Values) > 1 || len(r.Values) != len(r.Timestamps) {
 			m.Errorf("%s of %s: %d values at %d times, want at most 1", stats[i], name, len(r.Values), len(r.Timestamps))
 		}
@@ -179,7 +186,7 @@ func minutesApart(m *metrics) {
 				StartTime: &m.minute, EndTime: aws.Time(m.minute.Add(2 * time.Minute)), ScanBy: order.scan,
 				MetricDataQueries: []types.MetricDataQuery{m.query("q", "Throttles", "Sum")},
 			})
-			check(m.T, "get metric data", err)
+			check(m, "get metric data", err)
 			if len(out.MetricDataResults) != 1 {
 				m.Fatalf("%d results, want 1", len(out.MetricDataResults))
 			}
@@ -196,12 +203,15 @@ func minutesApart(m *metrics) {
 
 func dimensionsApart(m *metrics) {
 	service, sonnet, haiku := dimension("Service", "sluice"), dimension("Model", "sonnet"), dimension("Model", "haiku")
-	m.mustPut(
-		datum("Succeeded", m.minute, 1, service, sonnet), datum("Succeeded", m.minute, 2, service, haiku), datum("Succeeded", m.minute, 4, service),
-	)
+	m.mustPut(datum("Succeeded", m.minute, 1, service, sonnet), datum("Succeeded", m.minute, 2, service, haiku))
 	m.want("Succeeded", map[string]float64{"Sum": 1}, sonnet, service)
 	m.want("Succeeded", map[string]float64{"Sum": 2}, service, haiku)
-	m.want("Succeeded", map[string]float64{"Sum": 4}, service)
+}
+
+func fewerDimensions(m *metrics) {
+	service, sonnet := dimension("Service", "sluice"), dimension("Model", "sonnet")
+	m.mustPut(datum("Succeeded", m.minute, 1, service, sonnet), datum("Succeeded", m.minute, 2, service))
+	m.want("Succeeded", map[string]float64{"Sum": 2}, service)
 	if got := m.minuteOf("Succeeded", []string{"Sum"}); len(got) != 0 {
 		m.Errorf("without dimensions: got %v, want no data", got)
 	}
@@ -217,50 +227,54 @@ func compressed(m *metrics) {
 	m.want("Many", map[string]float64{"SampleCount": 1000, "Sum": 499500})
 }
 
-func metricLimits(m *metrics) {
-	values, dimensions := make([]float64, 151), make([]types.Dimension, 31)
+// limited is a datum with so many values and dimensions.
+func (m *metrics) limited(values, counts, dimensions int) types.MetricDatum {
+	d := types.MetricDatum{MetricName: aws.String("Limits"), Timestamp: &m.minute}
 	for i := range values {
-		values[i] = float64(i)
+		d.Values = append(d.Values, float64(i))
+	}
+	for range counts {
+		d.Counts = append(d.Counts, 1)
 	}
 	for i := range dimensions {
-		dimensions[i] = dimension("d"+strconv.Itoa(i), "x")
+		d.Dimensions = append(d.Dimensions, dimension("d"+strconv.Itoa(i), "x"))
 	}
-	withValues := func(values, counts []float64) types.MetricDatum {
-		return types.MetricDatum{MetricName: aws.String("Limits"), Timestamp: &m.minute, Values: values, Counts: counts}
+	return d
+}
+
+func (m *metrics) refused(data ...types.MetricDatum) {
+	m.Helper()
+	err := m.put(data...)
+	if _, ok := errors.AsType[smithy.APIError](err); !ok {
+		m.Errorf("got %v, want a refusal", err)
 	}
-	for what, data := range map[string][]types.MetricDatum{
-		"1001 data":                make([]types.MetricDatum, 1001),
-		"151 values":               {withValues(values, nil)},
-		"counts for fewer values":  {withValues(values[:3], values[:2])},
-		"31 dimensions":            {datum("Limits", m.minute, 1, dimensions...)},
-		"a value that is no value": {datum("Limits", m.minute, math.NaN())},
-	} {
-		for i := range data {
-			if data[i].MetricName == nil {
-				data[i] = datum("Limits", m.minute, 1)
-			}
-		}
-		if _, ok := errors.AsType[smithy.APIError](m.put(data...)); !ok {
-			m.Errorf("%s: not refused", what)
-		}
-	}
-	m.mustPut(withValues(values[:150], nil), datum("Limits", m.minute, 1, dimensions[:30]...))
+}
+
+func atTheLimits(m *metrics) {
+	m.mustPut(m.limited(150, 150, 0), m.limited(1, 0, 30))
 	m.want("Limits", map[string]float64{"SampleCount": 150})
 }
 
+func tooManyData(m *metrics) {
+	m.refused(slices.Repeat([]types.MetricDatum{m.limited(1, 0, 0)}, 1001)...)
+}
+
+func tooManyValues(m *metrics)     { m.refused(m.limited(151, 0, 0)) }
+func tooManyDimensions(m *metrics) { m.refused(m.limited(1, 0, 31)) }
+func fewerCounts(m *metrics)       { m.refused(m.limited(3, 2, 0)) }
+func notANumber(m *metrics)        { m.refused(datum("Limits", m.minute, math.NaN())) }
+
 func metricTimes(m *metrics) {
-	now := time.Now()
-	if err := m.put(datum("Times", now.Add(-15*24*time.Hour), 1)); err == nil {
-		m.Error("a time 15 days ago was accepted")
-	}
-	if err := m.put(datum("Times", now.Add(3*time.Hour), 1)); err == nil {
-		m.Error("a time 3 hours ahead was accepted")
-	}
+	m.refused(datum("Times", time.Now().Add(-15*24*time.Hour), 1))
+	m.refused(datum("Times", time.Now().Add(3*time.Hour), 1))
+}
+
+func endBeforeStart(m *metrics) {
 	_, err := m.client.GetMetricData(m.ctx, &cloudwatch.GetMetricDataInput{
-		StartTime: &now, EndTime: aws.Time(now.Add(-time.Minute)), MetricDataQueries: []types.MetricDataQuery{m.query("q", "Times", "Sum")},
+		StartTime: &m.minute, EndTime: aws.Time(m.minute.Add(-time.Minute)), MetricDataQueries: []types.MetricDataQuery{m.query("q", "Times", "Sum")},
 	})
-	if err == nil {
-		m.Error("an end before the start was accepted")
+	if _, ok := errors.AsType[smithy.APIError](err); !ok {
+		m.Errorf("got %v, want a refusal", err)
 	}
 }
 
@@ -275,7 +289,7 @@ func listOfMetrics(m *metrics) {
 		pages := cloudwatch.NewListMetricsPaginator(m.client, in)
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(m.ctx)
-			check(m.T, "list metrics", err)
+			check(m, "list metrics", err)
 			for _, metric := range page.Metrics {
 				got = append(got, aws.ToString(metric.MetricName)+strconv.Itoa(len(metric.Dimensions)))
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/google/go-cmp/cmp"
 )
@@ -23,8 +25,8 @@ import (
 // Queue runs the suite of SQS.
 func Queue(t *testing.T, target Target) {
 	for _, c := range queueCases {
-		target.run(t, c.name, c.slow, func(ctx context.Context, t *testing.T, cfg aws.Config) {
-			q := &queue{T: t, ctx: ctx, client: sqs.NewFromConfig(cfg)}
+		target.run(t, c.name, c.slow, func(ctx context.Context, t *caseT, cfg aws.Config) {
+			q := &queue{caseT: t, ctx: ctx, client: sqs.NewFromConfig(cfg)}
 			q.url = q.create(unique("conformance"), c.attributes)
 			c.run(q)
 		})
@@ -47,31 +49,38 @@ var queueCases = []struct {
 	{name: "a long poll wakes for a release", run: wakesForRelease},
 	{name: "a long poll wakes when a lease lapses", run: wakesForLapse},
 	{name: "a long poll wakes when a delay ends", run: wakesForDelay},
-	{name: "a cancelled long poll takes nothing", run: cancelledPoll},
+	{name: "a cancelled long poll loses nothing", attributes: map[string]string{"VisibilityTimeout": "2"}, run: cancelledPoll},
 	{name: "every long poll gets its message", run: manyPolls},
 	{name: "a lapsed lease counts and renews the handle", run: lapses},
 	{name: "a lease is extended", run: extends},
 	{name: "a release with delay", run: releasesLater},
-	{name: "a release takes the twelve hours as given", run: twelveHours},
+	{name: "a lease ends twelve hours after its receive", run: twelveHours},
 	{name: "the twelve hours count from each receive", slow: true, run: twelveHoursFromReceive},
-	{name: "a message that is not in flight can't be extended", run: notInFlight},
+	{name: "a lapsed lease can't be extended", run: extendLapsed},
+	{name: "a deleted message can't be extended", run: extendDeleted},
 	{name: "deletes", run: deletes},
 	{name: "a delete with an old handle", run: oldHandle},
 	{name: "a delete after the lease lapsed", run: deleteAfterLapse},
 	{name: "handles that are none", run: badHandles},
 	{name: "batches fail per entry", run: perEntry},
+	{name: "batches refuse an entry's numbers per entry", run: perEntryNumbers},
 	{name: "batches that fail as a whole", run: wholeBatch},
 	{name: "sizes at and over the limit", run: sizes},
 	{name: "a queue's own size limit", attributes: map[string]string{"MaximumMessageSize": "2048"}, run: ownSizeLimit},
 	{name: "characters outside of XML", run: characters},
 	{name: "too many attributes", run: tooManyAttributes},
-	{name: "delays", run: delays},
+	{name: "a delay", run: delays},
+	{name: "a delay over fifteen minutes", run: longDelay},
 	{name: "a queue's own delay", attributes: map[string]string{"DelaySeconds": "2"}, run: ownDelay},
 	{name: "redrive on the next receive", run: redrives},
 	{name: "a move back from the dead-letter queue", run: movesBack},
+	{name: "a move back makes new messages", run: movesBackAsNew},
+	{name: "a move out of a queue that is no dead-letter queue", run: movesOutOfQueue},
 	{name: "retention ends a message", slow: true, attributes: map[string]string{"MessageRetentionPeriod": "60"}, run: retention},
 	{name: "counts of messages", run: counts},
 	{name: "attributes of a queue", attributes: map[string]string{"VisibilityTimeout": "7"}, run: queueAttributes},
+	{name: "an attribute that does not exist", run: unknownAttribute},
+	{name: "an attribute out of range", run: attributeOutOfRange},
 	{name: "create is repeatable with the same attributes only", attributes: map[string]string{"VisibilityTimeout": "7"}, run: createAgain},
 	{name: "a FIFO queue says so", run: fifo},
 	{name: "purge", run: purges},
@@ -81,7 +90,7 @@ var queueCases = []struct {
 
 // queue is one case: a queue of its own, and what a case does with it.
 type queue struct {
-	*testing.T
+	*caseT
 	ctx    context.Context
 	client *sqs.Client
 	url    string
@@ -90,7 +99,7 @@ type queue struct {
 func (q *queue) create(name string, attributes map[string]string) string {
 	q.Helper()
 	out, err := q.client.CreateQueue(q.ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
-	check(q.T, "create queue", err)
+	check(q, "create queue", err)
 	q.Cleanup(func() {
 		_, err := q.client.DeleteQueue(context.WithoutCancel(q.ctx), &sqs.DeleteQueueInput{QueueUrl: out.QueueUrl})
 		if err != nil {
@@ -110,14 +119,14 @@ func (q *queue) describe(url string) map[string]string {
 	out, err := q.client.GetQueueAttributes(q.ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &url, AttributeNames: []types.QueueAttributeName{"All"},
 	})
-	check(q.T, "get queue attributes", err)
+	check(q, "get queue attributes", err)
 	return out.Attributes
 }
 
 func (q *queue) send(body string) {
 	q.Helper()
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: &body})
-	check(q.T, "send", err)
+	check(q, "send", err)
 }
 
 // receive long-polls for up to ten messages with their system attributes.
@@ -128,7 +137,7 @@ func (q *queue) receive(wait, visibility int32) []types.Message {
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{"All"},
 		MessageAttributeNames:       []string{"All"},
 	})
-	check(q.T, "receive", err)
+	check(q, "receive", err)
 	return out.Messages
 }
 
@@ -192,7 +201,7 @@ func asSent(q *queue) {
 	sent, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: &body, MessageAttributes: attributes, MessageGroupId: aws.String("tenant-1"),
 	})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	m := q.one(1, 30)
 	if got := aws.ToString(m.Body); got != body {
 		q.Errorf("body: got %q, want %q", got, body)
@@ -232,9 +241,9 @@ func onlyWhereAskedFor(q *queue) {
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: aws.String("x"), MessageAttributes: map[string]types.MessageAttributeValue{"a": text("1")},
 	})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	out, err := q.client.ReceiveMessage(q.ctx, &sqs.ReceiveMessageInput{QueueUrl: &q.url, WaitTimeSeconds: 1})
-	check(q.T, "receive", err)
+	check(q, "receive", err)
 	if len(out.Messages) != 1 {
 		q.Fatalf("received %d messages, want 1", len(out.Messages))
 	}
@@ -248,13 +257,13 @@ func selectedAttributes(q *queue) {
 		QueueUrl: &q.url, MessageBody: aws.String("x"),
 		MessageAttributes: map[string]types.MessageAttributeValue{"sluice": text("1"), "b.one": text("2"), "b.two": text("3"), "c": text("4")},
 	})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	out, err := q.client.ReceiveMessage(q.ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: &q.url, WaitTimeSeconds: 1,
 		MessageAttributeNames:       []string{"sluice", "b.*", "absent"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{"SentTimestamp"},
 	})
-	check(q.T, "receive", err)
+	check(q, "receive", err)
 	if len(out.Messages) != 1 {
 		q.Fatalf("received %d messages, want 1", len(out.Messages))
 	}
@@ -293,7 +302,7 @@ func atMostTen(q *queue) {
 		q.Errorf("received %d different bodies, want 8", len(seen))
 	}
 	_, err := q.client.ReceiveMessage(q.ctx, &sqs.ReceiveMessageInput{QueueUrl: &q.url, MaxNumberOfMessages: 11})
-	refusedAs(q.T, "receive of 11", err, "InvalidParameterValue")
+	refusedAs(q, "receive of 11", err, "InvalidParameterValue")
 }
 
 // sendBatch sends n messages "0", "1", ...
@@ -305,7 +314,7 @@ func (q *queue) sendBatch(n int) {
 		entries = append(entries, types.SendMessageBatchRequestEntry{Id: &id, MessageBody: &id})
 	}
 	out, err := q.client.SendMessageBatch(q.ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.url, Entries: entries})
-	check(q.T, "send batch", err)
+	check(q, "send batch", err)
 	if len(out.Successful) != n || len(out.Failed) != 0 {
 		q.Fatalf("send batch: %d successful, %d failed", len(out.Successful), len(out.Failed))
 	}
@@ -331,7 +340,7 @@ func (q *queue) later(f func() error) (wait func()) {
 	}()
 	return func() {
 		q.Helper()
-		check(q.T, "meanwhile", <-done)
+		check(q, "meanwhile", <-done)
 	}
 }
 
@@ -360,10 +369,12 @@ func wakesForLapse(q *queue) {
 
 func wakesForDelay(q *queue) {
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 2})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	q.within(time.Second, 3*time.Second, func() { q.one(10, 30) })
 }
 
+// AWS and emulators may give a message to a poll that nobody waits for any more
+// (aws-sdk-go-v2 #2068). It then comes back when that lease lapses.
 func cancelledPoll(q *queue) {
 	ctx, cancel := context.WithTimeout(q.ctx, time.Second)
 	defer cancel()
@@ -371,11 +382,8 @@ func cancelledPoll(q *queue) {
 	if err == nil {
 		q.Fatal("the cancelled receive returned no error")
 	}
-	time.Sleep(time.Second) // the server learns of it
 	q.send("x")
-	if m := q.one(1, 30); receives(m) != "1" {
-		q.Errorf("received %s times, want 1", receives(m))
-	}
+	q.one(10, 30)
 }
 
 func manyPolls(q *queue) {
@@ -427,16 +435,16 @@ func lapses(q *queue) {
 func extends(q *queue) {
 	q.send("x")
 	m := q.one(1, 2)
-	check(q.T, "extend", q.setVisibility(m.ReceiptHandle, 30))
+	check(q, "extend", q.setVisibility(m.ReceiptHandle, 30))
 	time.Sleep(3 * time.Second)
 	q.nothing()
-	check(q.T, "delete", q.delete(m.ReceiptHandle))
+	check(q, "delete", q.delete(m.ReceiptHandle))
 }
 
 func releasesLater(q *queue) {
 	q.send("x")
 	m := q.one(1, 30)
-	check(q.T, "release", q.setVisibility(m.ReceiptHandle, 2))
+	check(q, "release", q.setVisibility(m.ReceiptHandle, 2))
 	q.nothing()
 	time.Sleep(3 * time.Second)
 	if m := q.one(1, 30); receives(m) != "2" {
@@ -450,66 +458,77 @@ func twelveHours(q *queue) {
 	q.send("x")
 	m := q.one(1, 30)
 	time.Sleep(time.Second)
-	refusedAs(q.T, "extend by 12 h", q.setVisibility(m.ReceiptHandle, 43200), "InvalidParameterValue")
-	check(q.T, "extend by 12 h less a minute", q.setVisibility(m.ReceiptHandle, 43140))
-	refusedAs(q.T, "extend by more", q.setVisibility(m.ReceiptHandle, 43201), "InvalidParameterValue")
+	check(q, "extend by 12 h less a minute", q.setVisibility(m.ReceiptHandle, 43140))
+	refusedAs(q, "extend by 12 h", q.setVisibility(m.ReceiptHandle, 43200), "InvalidParameterValue")
+	refusedAs(q, "extend by more", q.setVisibility(m.ReceiptHandle, 43201), "InvalidParameterValue")
 }
 
 func twelveHoursFromReceive(q *queue) {
 	q.send("x")
 	m := q.one(1, 43200)
 	time.Sleep(11 * time.Hour)
-	refusedAs(q.T, "extend beyond", q.setVisibility(m.ReceiptHandle, 3601), "InvalidParameterValue")
-	check(q.T, "extend to the end", q.setVisibility(m.ReceiptHandle, 3600))
+	refusedAs(q, "extend beyond", q.setVisibility(m.ReceiptHandle, 3601), "InvalidParameterValue")
+	check(q, "extend to the end", q.setVisibility(m.ReceiptHandle, 3600))
 	time.Sleep(time.Hour)
 	m = q.one(0, 30)
-	check(q.T, "extend the next receipt", q.setVisibility(m.ReceiptHandle, 43100))
+	check(q, "extend the next receipt", q.setVisibility(m.ReceiptHandle, 43100))
 }
 
-func notInFlight(q *queue) {
+// AWS documents MessageNotInflight (ChangeMessageVisibility, errors); it has been
+// seen to say nothing and do nothing (localstack PR #9632). Either way the
+// message stays visible.
+func extendLapsed(q *queue) {
 	q.send("x")
 	m := q.one(1, 30)
-	check(q.T, "release", q.setVisibility(m.ReceiptHandle, 0))
-	refused[*types.MessageNotInflight](q.T, "extend what is visible", q.setVisibility(m.ReceiptHandle, 30))
-	m = q.one(1, 30)
-	check(q.T, "delete", q.delete(m.ReceiptHandle))
-	refusedAs(q.T, "extend what is deleted", q.setVisibility(m.ReceiptHandle, 30), "InvalidParameterValue")
+	check(q, "release", q.setVisibility(m.ReceiptHandle, 0))
+	if err := q.setVisibility(m.ReceiptHandle, 30); err != nil {
+		refused[*types.MessageNotInflight](q, "extend what is visible", err)
+	}
+	q.one(1, 30)
+}
+
+// The error is not the one that is documented (aws-sdk-net #1927).
+func extendDeleted(q *queue) {
+	q.send("x")
+	m := q.one(1, 30)
+	check(q, "delete", q.delete(m.ReceiptHandle))
+	refusedAs(q, "extend", q.setVisibility(m.ReceiptHandle, 30), "InvalidParameterValue")
 }
 
 func deletes(q *queue) {
 	q.send("x")
 	m := q.one(1, 1)
-	check(q.T, "delete", q.delete(m.ReceiptHandle))
-	check(q.T, "delete again", q.delete(m.ReceiptHandle))
+	check(q, "delete", q.delete(m.ReceiptHandle))
+	check(q, "delete again", q.delete(m.ReceiptHandle))
 	time.Sleep(2 * time.Second)
 	q.nothing()
 }
 
+// The message "might not be deleted" (DeleteMessage; JustSaying #1584), but
+// there is no error to tell.
 func oldHandle(q *queue) {
 	q.send("x")
 	first := q.one(1, 30)
-	check(q.T, "release", q.setVisibility(first.ReceiptHandle, 0))
-	second := q.one(1, 30)
-	check(q.T, "delete with the old handle", q.delete(first.ReceiptHandle))
-	check(q.T, "release what is still there", q.setVisibility(second.ReceiptHandle, 0))
+	check(q, "release", q.setVisibility(first.ReceiptHandle, 0))
 	q.one(1, 30)
+	check(q, "delete with the old handle", q.delete(first.ReceiptHandle))
 }
 
 func deleteAfterLapse(q *queue) {
 	q.send("x")
 	m := q.one(1, 1)
 	time.Sleep(2 * time.Second)
-	check(q.T, "delete", q.delete(m.ReceiptHandle))
+	check(q, "delete", q.delete(m.ReceiptHandle))
 	q.nothing()
 }
 
 func badHandles(q *queue) {
-	other := &queue{T: q.T, ctx: q.ctx, client: q.client}
+	other := &queue{caseT: q.caseT, ctx: q.ctx, client: q.client}
 	other.url = other.create(unique("conformance"), nil)
 	other.send("x")
 	for _, handle := range []*string{aws.String("nonsense"), other.one(1, 30).ReceiptHandle} {
-		refused[*types.ReceiptHandleIsInvalid](q.T, "delete", q.delete(handle))
-		refused[*types.ReceiptHandleIsInvalid](q.T, "extend", q.setVisibility(handle, 30))
+		refused[*types.ReceiptHandleIsInvalid](q, "delete", q.delete(handle))
+		refused[*types.ReceiptHandleIsInvalid](q, "extend", q.setVisibility(handle, 30))
 	}
 }
 
@@ -517,11 +536,10 @@ func badHandles(q *queue) {
 func perEntry(q *queue) {
 	sent, err := q.client.SendMessageBatch(q.ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.url, Entries: []types.SendMessageBatchRequestEntry{
 		{Id: aws.String("good"), MessageBody: aws.String("x")},
-		{Id: aws.String("characters"), MessageBody: aws.String("\x00")},
-		{Id: aws.String("delay"), MessageBody: aws.String("x"), DelaySeconds: 901},
+		{Id: aws.String("bad"), MessageBody: aws.String("\x00")},
 	}})
-	check(q.T, "send batch", err)
-	q.outcome("send", sent.Failed, "characters", "delay")
+	check(q, "send batch", err)
+	q.outcome("send", sent.Failed, "bad")
 	if len(sent.Successful) != 1 || *sent.Successful[0].Id != "good" {
 		q.Errorf("send: successful %v", sent.Successful)
 	}
@@ -530,28 +548,43 @@ func perEntry(q *queue) {
 	extended, err := q.client.ChangeMessageVisibilityBatch(q.ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
 		{Id: aws.String("good"), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 60},
 		{Id: aws.String("bad"), ReceiptHandle: aws.String("nonsense"), VisibilityTimeout: 60},
-		{Id: aws.String("long"), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 43201},
 	}})
-	check(q.T, "extend batch", err)
-	q.outcome("extend", extended.Failed, "bad", "long")
+	check(q, "extend batch", err)
+	q.outcome("extend", extended.Failed, "bad")
 
 	deleted, err := q.client.DeleteMessageBatch(q.ctx, &sqs.DeleteMessageBatchInput{QueueUrl: &q.url, Entries: []types.DeleteMessageBatchRequestEntry{
 		{Id: aws.String("bad"), ReceiptHandle: aws.String("nonsense")},
 		{Id: aws.String("good"), ReceiptHandle: m.ReceiptHandle},
 	}})
-	check(q.T, "delete batch", err)
+	check(q, "delete batch", err)
 	q.outcome("delete", deleted.Failed, "bad")
 	if len(deleted.Successful) != 1 || *deleted.Successful[0].Id != "good" {
 		q.Errorf("delete: successful %v", deleted.Successful)
 	}
 }
 
+func perEntryNumbers(q *queue) {
+	sent, err := q.client.SendMessageBatch(q.ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.url, Entries: []types.SendMessageBatchRequestEntry{
+		{Id: aws.String("good"), MessageBody: aws.String("x")},
+		{Id: aws.String("late"), MessageBody: aws.String("x"), DelaySeconds: 901},
+	}})
+	check(q, "send batch", err)
+	q.outcome("send", sent.Failed, "late")
+	m := q.one(1, 30)
+	extended, err := q.client.ChangeMessageVisibilityBatch(q.ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
+		{Id: aws.String("long"), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 43201},
+		{Id: aws.String("good"), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 60},
+	}})
+	check(q, "extend batch", err)
+	q.outcome("extend", extended.Failed, "long")
+}
+
 func (q *queue) outcome(doing string, failed []types.BatchResultErrorEntry, want ...string) {
 	q.Helper()
 	var got []string
 	for _, f := range failed {
-		if aws.ToString(f.Code) == "" || !f.SenderFault {
-			q.Errorf("%s: entry %s failed with code %q, sender's fault %v", doing, *f.Id, aws.ToString(f.Code), f.SenderFault)
+		if aws.ToString(f.Code) == "" {
+			q.Errorf("%s: entry %s failed without a code", doing, *f.Id)
 		}
 		got = append(got, *f.Id)
 	}
@@ -574,15 +607,15 @@ func wholeBatch(q *queue) {
 		eleven = append(eleven, entry(strconv.Itoa(i), "x"))
 	}
 	half := strings.Repeat("x", 1<<19)
-	refused[*types.EmptyBatchRequest](q.T, "no entry", send([]types.SendMessageBatchRequestEntry{}...))
-	refused[*types.TooManyEntriesInBatchRequest](q.T, "eleven entries", send(eleven...))
+	refused[*types.EmptyBatchRequest](q, "no entry", send([]types.SendMessageBatchRequestEntry{}...))
+	refused[*types.TooManyEntriesInBatchRequest](q, "eleven entries", send(eleven...))
 	// awspring PR #1654: one double id and nothing of the batch is done.
-	refused[*types.BatchEntryIdsNotDistinct](q.T, "an id twice", send(entry("a", "x"), entry("b", "x"), entry("a", "x")))
-	refused[*types.InvalidBatchEntryId](q.T, "an id with a dot", send(entry("a.b", "x")))
+	refused[*types.BatchEntryIdsNotDistinct](q, "an id twice", send(entry("a", "x"), entry("b", "x"), entry("a", "x")))
+	refused[*types.InvalidBatchEntryId](q, "an id with a dot", send(entry("a.b", "x")))
 	// The limit is on the sum: vmihailenco/taskq #36, redpanda connect #756.
-	refused[*types.BatchRequestTooLong](q.T, "a sum over the limit", send(entry("a", half), entry("b", half), entry("c", "x")))
+	refused[*types.BatchRequestTooLong](q, "a sum over the limit", send(entry("a", half), entry("b", half), entry("c", "x")))
 	q.nothing()
-	check(q.T, "a sum at the limit", send(entry("a", half), entry("b", half)))
+	check(q, "a sum at the limit", send(entry("a", half), entry("b", half)))
 }
 
 // 1 MiB since August 2025, attributes included (floci #1277, #894).
@@ -594,26 +627,26 @@ func sizes(q *queue) {
 		})
 		return err
 	}
-	refusedAs(q.T, "a body over the limit", send(1<<20+1, nil), "InvalidParameterValue")
-	refusedAs(q.T, "body and attributes over the limit", send(1<<20-16, attributes), "InvalidParameterValue")
-	refusedAs(q.T, "no body", send(0, nil), "MissingParameter")
-	check(q.T, "body and attributes at the limit", send(1<<20-17, attributes))
+	refusedAs(q, "a body over the limit", send(1<<20+1, nil), "InvalidParameterValue")
+	refusedAs(q, "body and attributes over the limit", send(1<<20-16, attributes), "InvalidParameterValue")
+	refusedAs(q, "no body", send(0, nil), "MissingParameter")
+	check(q, "body and attributes at the limit", send(1<<20-17, attributes))
 	if m := q.one(1, 30); len(*m.Body) != 1<<20-17 {
 		q.Errorf("received %d bytes", len(*m.Body))
 	}
-	check(q.T, "a body at the limit", send(1<<20, nil))
+	check(q, "a body at the limit", send(1<<20, nil))
 }
 
 func ownSizeLimit(q *queue) {
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String(strings.Repeat("x", 2049))})
-	refusedAs(q.T, "send", err, "InvalidParameterValue")
+	refusedAs(q, "send", err, "InvalidParameterValue")
 	q.send(strings.Repeat("x", 2048))
 }
 
 func characters(q *queue) {
 	for _, c := range []string{"\x00", "\x08", "\x1f", "\uFFFE", "\uFFFF"} {
 		_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("a" + c)})
-		refused[*types.InvalidMessageContents](q.T, fmt.Sprintf("send of %q", c), err)
+		refused[*types.InvalidMessageContents](q, fmt.Sprintf("send of %q", c), err)
 	}
 	body := "\t\n\r \u007f\u0085\uD7FF\uE000\uFFFD\U00010000\U0010FFFF"
 	q.send(body)
@@ -628,19 +661,22 @@ func tooManyAttributes(q *queue) {
 		attributes["a"+strconv.Itoa(i)] = text("x")
 	}
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), MessageAttributes: attributes})
-	refusedAs(q.T, "send with 11 attributes", err, "InvalidParameterValue")
+	refusedAs(q, "send with 11 attributes", err, "InvalidParameterValue")
 }
 
 func delays(q *queue) {
-	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 901})
-	refusedAs(q.T, "a delay over 15 minutes", err, "InvalidParameterValue")
-	_, err = q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 2})
-	check(q.T, "send", err)
+	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 2})
+	check(q, "send", err)
 	q.nothing()
 	time.Sleep(3 * time.Second)
 	if m := q.one(1, 30); receives(m) != "1" {
 		q.Errorf("received %s times, want 1", receives(m))
 	}
+}
+
+func longDelay(q *queue) {
+	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 901})
+	refusedAs(q, "send", err, "InvalidParameterValue")
 }
 
 func ownDelay(q *queue) {
@@ -657,11 +693,11 @@ func redrives(q *queue) {
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: aws.String("x"), MessageAttributes: map[string]types.MessageAttributeValue{"a": text("1")},
 	})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	var last types.Message
 	for range 2 {
 		last = q.one(1, 30)
-		check(q.T, "release", q.setVisibility(last.ReceiptHandle, 0))
+		check(q, "release", q.setVisibility(last.ReceiptHandle, 0))
 	}
 	dead.nothing()
 	q.nothing()
@@ -680,37 +716,55 @@ func redrives(q *queue) {
 // deadLetters gives the queue a redrive policy and returns its other end.
 func (q *queue) deadLetters(maxReceives int) *queue {
 	q.Helper()
-	dead := &queue{T: q.T, ctx: q.ctx, client: q.client}
+	dead := &queue{caseT: q.caseT, ctx: q.ctx, client: q.client}
 	dead.url = dead.create(unique("conformance-dead"), nil)
 	_, err := q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{
 		"RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":%d}`, q.arn(dead.url), maxReceives),
 	}})
-	check(q.T, "set redrive policy", err)
+	check(q, "set redrive policy", err)
 	return dead
 }
 
 func movesBack(q *queue) {
 	dead := q.deadLetters(1)
-	q.send("x")
-	first := q.one(1, 30)
-	check(q.T, "release", q.setVisibility(first.ReceiptHandle, 0))
-	q.nothing()
-	_, err := q.client.StartMessageMoveTask(q.ctx, &sqs.StartMessageMoveTaskInput{SourceArn: aws.String(q.arn(dead.url))})
-	check(q.T, "start move", err)
-	m := q.one(5, 30)
-	// Moved messages are new ones (SQS developer guide, dead-letter queue redrive).
-	if *m.Body != "x" || receives(m) != "1" || *m.MessageId == *first.MessageId {
-		q.Errorf("got %s %q received %s times, want a new message", *m.MessageId, *m.Body, receives(m))
+	q.moveBack(dead)
+	if m := q.one(5, 30); *m.Body != "x" {
+		q.Errorf("got %q, want x", *m.Body)
 	}
 	dead.nothing()
 	tasks, err := q.client.ListMessageMoveTasks(q.ctx, &sqs.ListMessageMoveTasksInput{SourceArn: aws.String(q.arn(dead.url))})
-	check(q.T, "list moves", err)
+	check(q, "list moves", err)
 	if len(tasks.Results) != 1 || tasks.Results[0].ApproximateNumberOfMessagesMoved != 1 {
 		q.Errorf("tasks: %+v", tasks.Results)
 	}
-	_, err = q.client.StartMessageMoveTask(q.ctx, &sqs.StartMessageMoveTaskInput{SourceArn: aws.String(q.arn(q.url))})
-	if err == nil {
-		q.Error("a move out of a queue that is no dead-letter queue was started")
+}
+
+// "All redriven messages are considered new messages with a new messageID and
+// enqueueTime" (SQS developer guide, dead-letter queue redrive).
+func movesBackAsNew(q *queue) {
+	dead := q.deadLetters(1)
+	first := q.moveBack(dead)
+	if m := q.one(5, 30); receives(m) != "1" || *m.MessageId == *first.MessageId {
+		q.Errorf("got %s received %s times, want a message other than %s", *m.MessageId, receives(m), *first.MessageId)
+	}
+}
+
+// moveBack lets a message become a dead letter, then moves it back.
+func (q *queue) moveBack(dead *queue) (first types.Message) {
+	q.Helper()
+	q.send("x")
+	first = q.one(1, 30)
+	check(q, "release", q.setVisibility(first.ReceiptHandle, 0))
+	q.nothing()
+	_, err := q.client.StartMessageMoveTask(q.ctx, &sqs.StartMessageMoveTaskInput{SourceArn: aws.String(q.arn(dead.url))})
+	check(q, "start move", err)
+	return first
+}
+
+func movesOutOfQueue(q *queue) {
+	_, err := q.client.StartMessageMoveTask(q.ctx, &sqs.StartMessageMoveTaskInput{SourceArn: aws.String(q.arn(q.url))})
+	if _, ok := errors.AsType[smithy.APIError](err); !ok {
+		q.Errorf("got %v, want a refusal", err)
 	}
 }
 
@@ -731,9 +785,9 @@ func retention(q *queue) {
 func counts(q *queue) {
 	q.sendBatch(5)
 	_, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x"), DelaySeconds: 60})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	out, err := q.client.ReceiveMessage(q.ctx, &sqs.ReceiveMessageInput{QueueUrl: &q.url, WaitTimeSeconds: 1, VisibilityTimeout: 60})
-	check(q.T, "receive", err)
+	check(q, "receive", err)
 	if len(out.Messages) != 1 {
 		q.Fatalf("received %d, want 1", len(out.Messages))
 	}
@@ -766,38 +820,44 @@ func queueAttributes(q *queue) {
 		q.Errorf("ARN %q, created %q", got["QueueArn"], got["CreatedTimestamp"])
 	}
 	_, err := q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{"VisibilityTimeout": "3"}})
-	check(q.T, "set", err)
+	check(q, "set", err)
 	one, err := q.client.GetQueueAttributes(q.ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &q.url, AttributeNames: []types.QueueAttributeName{"VisibilityTimeout", "FifoQueue"},
 	})
-	check(q.T, "get", err)
+	check(q, "get", err)
 	if diff := cmp.Diff(map[string]string{"VisibilityTimeout": "3"}, one.Attributes); diff != "" {
 		q.Errorf("attributes asked for by name (-want +got):\n%s", diff)
 	}
-	_, err = q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{"VisibilityTimeout": "43201"}})
-	refused[*types.InvalidAttributeValue](q.T, "a visibility over 12 h", err)
-	_, err = q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{"Visibility": "1"}})
-	refused[*types.InvalidAttributeName](q.T, "an unknown attribute", err)
+}
+
+func unknownAttribute(q *queue) {
+	_, err := q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{"Visibility": "1"}})
+	refused[*types.InvalidAttributeName](q, "set", err)
 	_, err = q.client.GetQueueAttributes(q.ctx, &sqs.GetQueueAttributesInput{QueueUrl: &q.url, AttributeNames: []types.QueueAttributeName{"Visibility"}})
-	refused[*types.InvalidAttributeName](q.T, "an unknown attribute", err)
+	refused[*types.InvalidAttributeName](q, "get", err)
+}
+
+func attributeOutOfRange(q *queue) {
+	_, err := q.client.SetQueueAttributes(q.ctx, &sqs.SetQueueAttributesInput{QueueUrl: &q.url, Attributes: map[string]string{"VisibilityTimeout": "43201"}})
+	refused[*types.InvalidAttributeValue](q, "set", err)
 }
 
 func createAgain(q *queue) {
 	name := q.url[strings.LastIndex(q.url, "/")+1:]
 	again, err := q.client.CreateQueue(q.ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{"VisibilityTimeout": "7"}})
-	check(q.T, "create again", err)
+	check(q, "create again", err)
 	if *again.QueueUrl != q.url {
 		q.Errorf("got %s, want %s", *again.QueueUrl, q.url)
 	}
 	_, err = q.client.CreateQueue(q.ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{"VisibilityTimeout": "8"}})
-	refused[*types.QueueNameExists](q.T, "create with another attribute", err)
+	refused[*types.QueueNameExists](q, "create with another attribute", err)
 	found, err := q.client.GetQueueUrl(q.ctx, &sqs.GetQueueUrlInput{QueueName: &name})
-	check(q.T, "get queue URL", err)
+	check(q, "get queue URL", err)
 	if *found.QueueUrl != q.url {
 		q.Errorf("got %s, want %s", *found.QueueUrl, q.url)
 	}
 	listed, err := q.client.ListQueues(q.ctx, &sqs.ListQueuesInput{QueueNamePrefix: &name})
-	check(q.T, "list queues", err)
+	check(q, "list queues", err)
 	if diff := cmp.Diff([]string{q.url}, listed.QueueUrls); diff != "" {
 		q.Errorf("list (-want +got):\n%s", diff)
 	}
@@ -813,36 +873,36 @@ func fifo(q *queue) {
 func purges(q *queue) {
 	q.sendBatch(5)
 	_, err := q.client.PurgeQueue(q.ctx, &sqs.PurgeQueueInput{QueueUrl: &q.url})
-	check(q.T, "purge", err)
+	check(q, "purge", err)
 	q.nothing()
 }
 
 func missingQueue(q *queue) {
 	url := strings.TrimSuffix(q.url, "/") + "-missing"
 	_, err := q.client.ReceiveMessage(q.ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 10})
-	refused[*types.QueueDoesNotExist](q.T, "receive", err)
+	refused[*types.QueueDoesNotExist](q, "receive", err)
 	_, err = q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("x")})
-	refused[*types.QueueDoesNotExist](q.T, "send", err)
+	refused[*types.QueueDoesNotExist](q, "send", err)
 	_, err = q.client.GetQueueAttributes(q.ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url})
-	refused[*types.QueueDoesNotExist](q.T, "describe", err)
+	refused[*types.QueueDoesNotExist](q, "describe", err)
 	_, err = q.client.DeleteMessageBatch(q.ctx, &sqs.DeleteMessageBatchInput{QueueUrl: &url, Entries: []types.DeleteMessageBatchRequestEntry{
 		{Id: aws.String("0"), ReceiptHandle: aws.String("x")},
 	}})
-	refused[*types.QueueDoesNotExist](q.T, "delete batch", err)
+	refused[*types.QueueDoesNotExist](q, "delete batch", err)
 }
 
 func clock(q *queue) {
 	out, err := q.client.SendMessage(q.ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String("x")})
-	check(q.T, "send", err)
+	check(q, "send", err)
 	raw, ok := awsmiddleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
 	if !ok {
 		q.Fatal("no raw response")
 	}
 	date, err := time.Parse(time.RFC1123, raw.Header.Get("Date"))
-	check(q.T, "read the Date header", err)
+	check(q, "read the Date header", err)
 	m := q.one(1, 30)
 	millis, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
-	check(q.T, "read SentTimestamp", err)
+	check(q, "read SentTimestamp", err)
 	if apart := date.Sub(time.UnixMilli(millis)); apart.Abs() > 5*time.Second {
 		q.Errorf("the answer's Date and the message's SentTimestamp are %v apart", apart)
 	}

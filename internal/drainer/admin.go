@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -202,14 +201,4 @@ func known[K comparable, V any](m map[K]V) map[K]V {
 
 func percentilesOf(h worker.Histogram) percentiles {
 	return percentiles{h.Quantile(0.5), h.Quantile(0.9), h.Quantile(0.99)}
-}
-
-// all returns the depth of each queue, or nothing while one is unknown.
-func (d *depths) all() []queue.Attributes {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.known {
-		return nil
-	}
-	return slices.Clone(d.by)
 }

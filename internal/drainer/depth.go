@@ -3,10 +3,12 @@ package drainer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sluicehq/sluice/internal/queue"
+	"github.com/sluicehq/sluice/pacing"
 	"github.com/sluicehq/sluice/worker"
 )
 
@@ -17,26 +19,26 @@ type depths struct {
 	by    []queue.Attributes
 }
 
-// total adds up what is known of the queues.
-func (d *depths) total() (jobs int, known bool) {
+// all returns the attributes of each queue, or nothing while one is unknown.
+func (d *depths) all() []queue.Attributes {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, a := range d.by {
-		jobs += a.Visible + a.Delayed + a.InFlight
+	if !d.known {
+		return nil
 	}
-	return jobs, d.known
+	return slices.Clone(d.by)
 }
 
-// visible returns the jobs that wait in each queue: in sight, or not yet.
-func (d *depths) waiting() []int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	waiting := make([]int, len(d.by))
-	for i, a := range d.by {
-		waiting[i] = a.Visible + a.Delayed
+// total adds up the jobs in all queues, delivered ones included.
+func (d *depths) total() (jobs int, known bool) {
+	all := d.all()
+	for _, a := range all {
+		jobs += depth(a)
 	}
-	return waiting
+	return jobs, all != nil
 }
+
+func depth(a queue.Attributes) int { return a.Visible + a.Delayed + a.InFlight }
 
 // measureDepths asks SQS.
 func (d *Drainer) measureDepths(ctx context.Context) error {
@@ -72,16 +74,19 @@ func (d *Drainer) watchDepths(ctx context.Context) {
 }
 
 // drainTime estimates how long the backlog takes at the present pace: that of
-// the slowest model, taking each queue's waiting jobs to be of its last mix.
+// the slowest model, taking what is not held here (it may be released, and so in
+// flight to SQS) to be of its queue's last mix.
 func (d *Drainer) drainTime(s worker.Snapshot) (time.Duration, bool) {
-	if _, known := d.depths.total(); !known {
+	total, known := d.depths.total()
+	if !known {
 		return 0, false
 	}
+	elsewhere := max(0, float64(total-s.Held-s.InFlight)) / float64(max(total, 1))
 	jobs := map[string]float64{}
-	for i, waiting := range d.depths.waiting() {
+	for i, a := range d.depths.all() {
 		if i < len(s.Sources) {
 			for model, part := range s.Sources[i].Mix {
-				jobs[model] += part * float64(waiting)
+				jobs[d.answering(s, model)] += part * float64(depth(a)) * elsewhere
 			}
 		}
 	}
@@ -92,9 +97,23 @@ func (d *Drainer) drainTime(s worker.Snapshot) (time.Duration, bool) {
 	return longest, true
 }
 
+// answering is the model that answers an alias's jobs now: itself, or while it
+// is closed its first fallback that is open.
+func (d *Drainer) answering(s worker.Snapshot, alias string) string {
+	for _, name := range append([]string{alias}, d.cfg.Models[alias].Fallback...) {
+		for _, m := range s.Models {
+			if m.Alias == name && slices.ContainsFunc(m.Routes, func(r worker.RouteSnapshot) bool { return r.Gate == pacing.Open.String() }) {
+				return name
+			}
+		}
+	}
+	return alias
+}
+
 // Empty waits until the queues have shown nothing visible, delayed or in flight
 // for the whole of quiet. SQS's counts are approximate, hence a while and not a
-// moment. Its error is ctx's.
+// moment. Nothing counts as empty before the preflight has passed. Its error is
+// ctx's.
 func (d *Drainer) Empty(ctx context.Context, quiet time.Duration) error {
 	every := max(quiet/6, 200*time.Millisecond)
 	since := time.Now()
@@ -103,7 +122,7 @@ func (d *Drainer) Empty(ctx context.Context, quiet time.Duration) error {
 		s := d.Snapshot()
 		jobs, _ := d.depths.total()
 		now := time.Now()
-		if err != nil || jobs > 0 || s.Held+s.InFlight > 0 {
+		if err != nil || jobs > 0 || s.Held+s.InFlight > 0 || s.Started.IsZero() {
 			since = now
 		}
 		if now.Sub(since) >= quiet {

@@ -77,7 +77,7 @@ Exit code: 0 every job ended as it should; 2 usage; 1 anything else.`,
 	f.DurationVar(&d.length, "length", 90*time.Second, "how long it should take: decides quotas that are not given")
 	f.Float64Var(&d.tpm, "tpm", 0, "sonnet's tokens a minute (default: by --length)")
 	f.Float64Var(&d.rpm, "rpm", 0, "nova's requests a minute; embed has twice as many (default: by --length)")
-	f.TextVar(&d.shape, "shape", bedrocksim.Rolling, "how Bedrock remembers a minute: rolling, calendar, bucket:10s, or several joined by +")
+	f.TextVar(&d.shape, "shape", bedrocksim.Bucket(10*time.Second), "how Bedrock remembers a minute: rolling, calendar, bucket:10s, or several joined by +")
 	f.Float64Var(&d.neighbour, "neighbour", 0, "the part of each quota that somebody else takes in the middle third of --length")
 	f.Uint64Var(&d.seed, "seed", 1, "decides jobs and answers")
 	f.StringVar(&d.out, "out", "", "folder for the results; must not exist or be empty (default sluice-demo/<time>)")

@@ -18,9 +18,10 @@ import (
 )
 
 // Client returns an HTTP client that reaches the server without a network, and
-// so may be used inside a testing/synctest bubble. Each way of each request
-// takes what delay returns; nil is no delay. A request whose context ends is
-// given up at once, whether it was served or not, as on a network.
+// so may be used inside a testing/synctest bubble, by whoever made the server
+// there. Each way of each request takes what delay returns; nil is no delay. A
+// request whose context ends is given up at once, whether it was served or not,
+// as on a network.
 func (s *Server) Client(delay func() time.Duration) aws.HTTPClient {
 	if delay == nil {
 		delay = func() time.Duration { return 0 }

@@ -2,9 +2,10 @@
 // runtime, served over their real wire protocols, from memory, in this process.
 //
 // It obeys what Sluice relies on (design section 6) and refuses the rest with an
-// error that says so; it checks no signatures and no permissions, and what it
-// holds is gone with the process. It is meant for the real SDK clients only:
-// over loopback (Listen), or without a network (Client), which works inside a
+// error that says so. It checks no signatures and no permissions, knows no
+// fairness between message groups, moves no messages on FIFO queues, and loses
+// everything with the process. It is meant for the real SDK clients only: over
+// loopback (Listen), or without a network (Client), which works inside a
 // testing/synctest bubble. The suites in internal/localaws/conformance hold it
 // to the behaviour of AWS and of emulators that others wrote.
 //

@@ -164,13 +164,6 @@ func (s *sqsServer) getQueueAttributes(_ context.Context, in struct {
 	return out, nil
 }
 
-// optional are the attributes that a queue may lack.
-var optional = map[string]bool{
-	"Policy": true, "RedrivePolicy": true, "RedriveAllowPolicy": true, "KmsMasterKeyId": true,
-	"KmsDataKeyReusePeriodSeconds": true, "SqsManagedSseEnabled": true, "FifoQueue": true,
-	"ContentBasedDeduplication": true, "DeduplicationScope": true, "FifoThroughputLimit": true,
-}
-
 func (s *sqsServer) setQueueAttributes(_ context.Context, in struct {
 	QueueUrl   string
 	Attributes map[string]string

@@ -13,11 +13,10 @@ const (
 	// patienceMost bounds what one slow throttle can do to it.
 	patienceMost = 5 * time.Second
 
-	// An accept proves its debt, less doubt and a doubtful part of it, which
-	// cover the network and estimates that are off. Too small: a bucket is
-	// taken for larger than it is, and throttles. Too large: it is not used up.
-	doubt     = 50 * time.Millisecond
-	doubtPart = 0.03
+	// An accept proves its debt less this doubt, which covers the network. Too
+	// small: a bucket is taken for larger than it is, and throttles. Too large:
+	// it is not used up.
+	doubt = 50 * time.Millisecond
 	// A rolling minute is refuted by an accept this far above it.
 	doubtMinute = 500 * time.Millisecond
 
@@ -152,12 +151,12 @@ func (l *Ledger) learn(w *witness) {
 		}
 		// One that met a full bucket proves nothing: it may be larger than that.
 		if w.debt[d] > doubt {
-			proved := float64(w.debt[d]+w.charge[d]-doubt) * (1 - doubtPart) / l.share.top
-			q.burst = max(q.burst, time.Duration(proved))
-		}
-		if q.burst > minute {
-			l.raise(w.at)
-			return
+			proved := float64(w.debt[d]+w.charge[d]-doubt) / l.share.top
+			if proved > float64(minute)*raiseLeast {
+				l.raise(w.at)
+				return
+			}
+			q.burst = max(q.burst, min(time.Duration(proved), minute))
 		}
 	}
 }
@@ -167,9 +166,6 @@ func (l *Ledger) learn(w *witness) {
 func (l *Ledger) raise(now time.Duration) {
 	top := min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace, raiseMost)
 	if l.firm || top <= l.share.top {
-		for d := range l.quota {
-			l.quota[d].burst = min(l.quota[d].burst, minute)
-		}
 		l.explore.end(now, explorePrice)
 		return
 	}
@@ -233,11 +229,14 @@ const never = time.Duration(1<<63 - 1)
 // when returns the time at which a charge that is safe at a later time may
 // explore. buckets is when they permit it.
 func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration {
-	if e.on && (!e.minute || l.now < e.from+minute) {
+	if e.on {
+		at := max(l.now, e.pace)
 		if e.minute {
-			return max(buckets, e.pace)
+			at = max(at, buckets)
 		}
-		return max(l.now, e.pace)
+		if e.running(at) {
+			return at
+		}
 	}
 	if l.current < l.share.top || l.unpaced() {
 		return never
@@ -246,7 +245,7 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 	if e.rounds >= 2 {
 		at = max(at, l.recovery.since+exploreQuiet)
 	}
-	if e.within(l, buckets, safe) {
+	if e.within(l, buckets, safe, at) {
 		// The first of these is free: the rolling minute holds over-reserved
 		// work at half of the quota, and a bucket will not throttle.
 		if e.tried && e.owed > 0 {
@@ -260,10 +259,16 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 	return at
 }
 
-// within reports whether the rolling minute alone is in the way, so that it can
-// be explored within what the buckets permit.
-func (e *exploration) within(l *Ledger, buckets, safe time.Duration) bool {
-	return buckets < safe && l.now > l.born+minute
+// within reports whether at that time the rolling minute alone is in the way,
+// so that it can be explored within what the buckets permit.
+func (e *exploration) within(l *Ledger, buckets, safe, at time.Duration) bool {
+	return buckets < safe && max(at, buckets) > l.born+minute
+}
+
+// running reports whether an exploration goes on. One of the rolling minute
+// knows after a minute all that it can.
+func (e *exploration) running(now time.Duration) bool {
+	return e.on && (!e.minute || now < e.from+minute)
 }
 
 // begin notes a start that is not safe, and reports whether it belongs to an
@@ -272,9 +277,9 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	if e.when(l, buckets, safe) > l.now {
 		return false
 	}
-	if !e.on || e.minute && l.now >= e.from+minute {
+	if !e.running(l.now) {
 		e.on, e.from, e.throttles = true, l.now, 0
-		if e.minute = e.within(l, buckets, safe); e.minute {
+		if e.minute = e.within(l, buckets, safe, l.now); e.minute {
 			e.tried = true
 		} else {
 			e.rounds++
@@ -283,7 +288,7 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	return true
 }
 
-// end ends an exploration; the next one has to be earned.
+// end ends an exploration; the next one has to be earned by so many successes.
 func (e *exploration) end(now time.Duration, owed int) {
 	e.on, e.to, e.due, e.owed = false, now, now, owed
 }

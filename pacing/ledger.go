@@ -36,9 +36,9 @@ const (
 	slipFade  = 20 * time.Second
 
 	// sigmas makes the margin for estimates from their mean errors, of which a
-	// standard deviation is 1.25: three of those. Too small: large jobs throttle
+	// standard deviation is 1.25: two of those. Too small: large jobs throttle
 	// on a full limiter. Too large: goodput where few large jobs fill it.
-	sigmas = 3 * 1.25
+	sigmas = 2 * 1.25
 
 	// oversizeEvery is the time between starts that need a whole minute. Too
 	// small: such jobs starve all others. Too large: they wait for hours.

@@ -348,7 +348,7 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	m, r := g.model, g.route
 	if o == pacing.Answered {
 		r.counts.invocations++
-		r.counts.latency.observe(now.Sub(g.ticket.Start).Seconds())
+		r.counts.latency.Observe(now.Sub(g.ticket.Start).Seconds())
 		settled = g.ticket.Charge.Expect
 		if metered {
 			used := pacing.Usage{Input: u.InputTokens, Output: u.OutputTokens, CacheRead: u.CacheReadTokens, CacheWrite: u.CacheWriteTokens}

@@ -133,7 +133,7 @@ func (s *stats) bury(r job.Reason) {
 func (s *stats) receives(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.received.observe(float64(n))
+	s.received.Observe(float64(n))
 }
 
 func (s *stats) receive(source, n int) {
@@ -167,7 +167,7 @@ func (d *dispatcher) ended(t *task, r job.Result) {
 			asked.fallbacks++
 		}
 		asked.succeeded++
-		answered.counts.queueWait.observe(t.started.Sub(t.submitted).Seconds())
+		answered.counts.queueWait.Observe(t.started.Sub(t.submitted).Seconds())
 	case job.Expired:
 		asked.expired++
 	default:
@@ -270,7 +270,8 @@ type Histogram struct {
 // growth is the ratio of two neighbouring buckets.
 const growth = 1.1
 
-func (h *Histogram) observe(v float64) {
+// Observe counts one observation.
+func (h *Histogram) Observe(v float64) {
 	if h.counts == nil {
 		h.counts = map[int]uint64{}
 	}

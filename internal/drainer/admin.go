@@ -132,6 +132,8 @@ type routeStatus struct {
 	InFlight int     `json:"in_flight"`
 
 	Invocations    int64            `json:"invocations"`
+	CapacityErrors int64            `json:"capacity_errors"`
+	Latency        percentiles      `json:"latency"`
 	ReservedTokens int64            `json:"reserved_tokens"`
 	SettledTokens  int64            `json:"settled_tokens"`
 	Throttles      map[string]int64 `json:"throttles"` // by cause: requests, tokens, day, or ""
@@ -180,7 +182,7 @@ func statusOf(name string, s worker.Snapshot, depths []queue.Attributes) status 
 		for _, r := range m.Routes {
 			rs := routeStatus{
 				Route: r.Route, Quota: r.Quota, RPM: r.Limits.RPM, TPM: r.Limits.TPM, Gate: r.Gate, InFlight: r.InFlight,
-				Invocations: r.Invocations, ReservedTokens: r.Reserved, SettledTokens: r.Settled, Throttles: known(r.Throttles),
+				Invocations: r.Invocations, CapacityErrors: r.Capacity, Latency: percentilesOf(r.Latency), ReservedTokens: r.Reserved, SettledTokens: r.Settled, Throttles: known(r.Throttles),
 				Share: r.Ledger.Share, Shape: r.Ledger.Shape, Bound: r.Ledger.Bound, MarginSeconds: r.Ledger.Margin.Seconds(),
 			}
 			rs.LastMinute.Requests, rs.LastMinute.Tokens = r.Ledger.Requests, r.Ledger.Tokens

@@ -21,7 +21,7 @@ import (
 // where the results are.
 func Report(w io.Writer, s worker.Snapshot, took time.Duration, results string) error {
 	t := tally(s)
-	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight) // two spaces before each cell
 	fmt.Fprintf(out, "%s jobs ended in %s\n\n", count(float64(t.ended())), short(took))
 	fmt.Fprintf(out, "Jobs\n  succeeded %s", count(float64(t.succeeded)))
 	if t.fallbacks > 0 {
@@ -35,9 +35,18 @@ func Report(w io.Writer, s worker.Snapshot, took time.Duration, results string) 
 		fmt.Fprintf(out, "  paid twice 0\n")
 	}
 
-	fmt.Fprintf(out, "\nModels\n\tanswered\t429s\trate\t5xx\tlatency p50\tp90\tp99\tqueue wait p50\tp90\tp99\t\n")
+	name := 0 // the width of the first column
+	quotas := quotasOf(s)
 	for _, m := range s.Models {
-		fmt.Fprintf(out, "  %s\t%s\t%s\t%s\t%s\t", m.Alias, count(float64(m.Invocations)),
+		name = max(name, len(m.Alias))
+	}
+	for _, q := range quotas {
+		name = max(name, len(q.name))
+	}
+
+	fmt.Fprintf(out, "\nModels\n%*s\tanswered\t429s\trate\t5xx\tlatency p50\tp90\tp99\tqueue wait p50\tp90\tp99\t\n", name, "")
+	for _, m := range s.Models {
+		fmt.Fprintf(out, "%-*s\t%s\t%s\t%s\t%s\t", name, m.Alias, count(float64(m.Invocations)),
 			count(float64(m.Throttles)), percent(float64(m.Throttles), float64(m.Invocations+m.Throttles)), count(float64(m.Capacity)))
 		for _, h := range []worker.Histogram{m.Latency, m.QueueWait} {
 			for _, q := range []float64{0.5, 0.9, 0.99} {
@@ -51,18 +60,20 @@ func Report(w io.Writer, s worker.Snapshot, took time.Duration, results string) 
 		fmt.Fprintln(out)
 	}
 
-	fmt.Fprintf(out, "\nQuotas, on average over the %s\n", short(took))
-	for _, q := range quotasOf(s) {
+	fmt.Fprintf(out, "\nUsed of the quotas, a minute on average\n")
+	for _, q := range quotas {
 		for _, u := range q.average(took) {
-			fmt.Fprintf(out, "  %s\t%s of %s %s a minute\t%s\t\n", q.name, count(u.used), count(u.most), u.unit, percent(u.used, u.most))
+			fmt.Fprintf(out, "%-*s\t%s\tof %s %s\t%s\t\n", name, q.name, count(u.used), count(u.most), u.unit, percent(u.used, u.most))
 		}
 	}
-	fmt.Fprintln(out)
+
+	fmt.Fprintf(out, "\nQuota-bound: jobs were waiting, and the quota was the limit\n")
 	for _, m := range s.Models {
-		fmt.Fprintf(out, "%s: %s\n", m.Alias, meaning(m.QuotaBound, took))
+		part := float64(m.QuotaBound) / float64(max(took, 1))
+		fmt.Fprintf(out, "%-*s\t%s\t%s\t  %s\n", name, m.Alias, short(m.QuotaBound), percent(part, 1), meaning(part))
 	}
 	if s.SlotBound > took/100 {
-		fmt.Fprintf(out, "SLUICE_MAX_IN_FLIGHT, and not a quota, was the limit for %s: raise it.\n", short(s.SlotBound))
+		fmt.Fprintf(out, "  SLUICE_MAX_IN_FLIGHT, and no quota, was the limit for %s: raise it.\n", short(s.SlotBound))
 	}
 	fmt.Fprintf(out, "\nResults: %s\n", results)
 	return out.Flush()
@@ -91,19 +102,16 @@ const (
 	mostlyBound = 0.7
 )
 
-// meaning says what the time in which a quota was the limit means to whoever
-// could raise it.
-func meaning(bound, took time.Duration) string {
-	part := float64(bound) / float64(max(took, 1))
+// meaning says what it means to whoever could raise a quota that it was the
+// limit for this part of the time.
+func meaning(part float64) string {
 	switch {
 	case part < hardlyBound:
-		return "the quota was not the limit."
+		return "there was room for more"
 	case part < mostlyBound:
-		return fmt.Sprintf("the quota was the limit for %s, %s of the time: bursts, which the queue has smoothed. "+
-			"Raise the quota only if the waits are too long.", short(bound), percent(part, 1))
+		return "bursts, smoothed by the queue: raise the quota only if the waits are too long"
 	default:
-		return fmt.Sprintf("the quota was the limit for %s, %s of the time: demand. "+
-			"If jobs keep coming like this, raise the quota, add a route, or move what can wait to Batch.", short(bound), percent(part, 1))
+		return "demand: raise the quota, add a route, or move what can wait to Batch"
 	}
 }
 

@@ -1,0 +1,68 @@
+package drainer_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// ask calls the admin handler.
+func (p *process) ask(path string) (status int, body string) {
+	w := httptest.NewRecorder()
+	p.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestAdminHandler(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		// While the bucket refuses, the preflight waits: alive, not ready.
+		var away atomic.Bool
+		away.Store(true)
+		w.fault("S3.", &away, unavailable)
+		p := w.drain()
+		time.Sleep(time.Second)
+		for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/status.json": 200, "/metrics": 200, "/nothing": 404} {
+			if status, body := p.ask(path); status != want {
+				t.Errorf("before the preflight %s answers %d, want %d: %s", path, status, want, body)
+			}
+		}
+		if _, body := p.ask("/readyz"); !strings.Contains(body, "preflight") {
+			t.Errorf("readyz does not say why: %q", body)
+		}
+
+		away.Store(false)
+		time.Sleep(30 * time.Second)
+		if status, body := p.ask("/readyz"); status != 200 {
+			t.Errorf("readyz answers %d: %s", status, body)
+		}
+		w.enqueue(0, converse("secret-id", "sonnet", 100, 64, "secret-prompt"))
+		w.empty(p, time.Minute)
+		var status struct {
+			Ready  bool
+			Models []struct {
+				Model     string
+				Succeeded int
+				Latency   struct{ P50 float64 }
+			}
+		}
+		_, body := p.ask("/status.json")
+		if err := json.Unmarshal([]byte(body), &status); err != nil {
+			t.Fatal(err)
+		}
+		if !status.Ready || len(status.Models) != 1 || status.Models[0].Succeeded != 1 || status.Models[0].Latency.P50 == 0 {
+			t.Errorf("status = %+v", status)
+		}
+		_, metrics := p.ask("/metrics")
+		if !strings.Contains(metrics, "sluice_") {
+			t.Errorf("no metrics of ours:\n%s", metrics)
+		}
+		for _, text := range []string{body, metrics} {
+			if strings.Contains(text, "secret") {
+				t.Errorf("a job shows:\n%s", text)
+			}
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package pacing
+
+import (
+	"testing"
+	"time"
+)
+
+// TestStudy plays scenarios of pacing.md at reduced length and holds goodput
+// and throttles to the study's figures, whatever limiter is the truth.
+//
+// Goodput is a percentage of what the omniscient scheduler gets, or of the quota
+// that the neighbour leaves; throttles are per 1,000 accepts; both from the
+// third minute on. A run is ten minutes, in which one throttle of a slow
+// scenario is several per 1,000, so each limit is the worst of five seeds and a
+// little.
+func TestStudy(t *testing.T) {
+	t.Parallel()
+	const lasts = 10 * time.Minute
+	type cell struct{ goodput, throttles float64 }
+	for _, test := range []struct {
+		name string
+		scenario
+		want [len(shapes)]cell
+	}{
+		{"1 requests bind", scenario{configured: Limits{RPM: 300}, work: short},
+			[...]cell{{99, 2}, {99.5, 2}, {99.5, 2}, {99.5, 2}, {99.5, 2}, {99.5, 1}}},
+		{"2 honest", scenario{configured: Limits{TPM: 200_000}, work: honest},
+			[...]cell{{98.5, 3}, {99, 1}, {99, 1}, {99, 1}, {98.5, 1}, {97.5, 5}}},
+		{"2b honest, large quota", scenario{configured: Limits{TPM: 2_000_000}, work: honest},
+			[...]cell{{99, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 2}}},
+		{"3 over-reserved", scenario{configured: Limits{TPM: 400_000}, work: over},
+			[...]cell{{98, 2}, {99, 3}, {99, 2}, {97.5, 2}, {78, 3}, {59, 2}}},
+		{"3b over-reserved, large quota", scenario{configured: Limits{TPM: 4_000_000}, work: over},
+			[...]cell{{98, 3}, {99.5, 3}, {99.5, 3}, {99, 3}, {99, 3}, {98.5, 3}}},
+		{"4 settles above its reservation", scenario{configured: Limits{TPM: 1_000_000}, work: burn, burndown: 10},
+			[...]cell{{99.5, 3}, {98, 5}, {98.5, 6}, {97, 22}, {94, 5}, {92, 20}}},
+		{"5 mixed sizes", scenario{configured: Limits{TPM: 3_000_000}, work: mixed},
+			[...]cell{{98.5, 4}, {99, 3}, {99, 3}, {99, 3}, {95, 3}, {95, 3}}},
+		{"7a configured twice too high", scenario{configured: Limits{RPM: 600}, actual: Limits{RPM: 300}, work: short},
+			[...]cell{{99.5, 30}, {99, 21}, {99, 20}, {99, 19}, {99, 19}, {98.5, 19}}},
+		{"7b configured twice too low", scenario{configured: Limits{RPM: 300}, actual: Limits{RPM: 600}, work: short},
+			[...]cell{{96.5, 2}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}}},
+		{"8a neighbour", scenario{configured: Limits{RPM: 300}, work: short, neighbour: func(time.Duration) float64 { return 0.4 }},
+			[...]cell{{90, 42}, {98.5, 25}, {99.5, 35}, {99, 22}, {99, 20}, {99, 19}}},
+		{"13a two requests a minute", scenario{configured: Limits{RPM: 2}, work: short},
+			[...]cell{{99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}}},
+		{"13b tiny quota", scenario{configured: Limits{TPM: 10_000}, work: honest},
+			[...]cell{{90, 1}, {97.5, 1}, {97, 1}, {96.5, 1}, {96.5, 1}, {96.5, 1}}},
+	} {
+		for i, shape := range shapes {
+			t.Run(test.name+"/"+shape.name, func(t *testing.T) {
+				t.Parallel()
+				s := test.scenario
+				s.lasts = lasts
+				got, bound := s.play(shape.new(), 1), 0.0
+				if s.neighbour == nil {
+					best := s.bound(shape.new(), 1)
+					bound = best.sum(s.binds(), warm, lasts)
+				} else {
+					for at := warm; at < lasts; at += time.Second {
+						bound += (1 - s.neighbour(at)) * s.truth().RPM / 60
+					}
+				}
+				want := test.want[i]
+				if goodput := 100 * got.sum(s.binds(), warm, lasts) / bound; goodput < want.goodput {
+					t.Errorf("goodput is %.1f %% of the bound, want %.1f %% at least", goodput, want.goodput)
+				}
+				if rate := 1000 * float64(got.throttled) / float64(got.accepted); rate > want.throttles {
+					t.Errorf("%.1f throttles per 1,000, want %.1f at most", rate, want.throttles)
+				}
+			})
+		}
+	}
+}
+
+// TestNeighbourLeaves: the share is back within the time that the study's pacers
+// took, 47 to 73 s, and two flights.
+func TestNeighbourLeaves(t *testing.T) {
+	t.Parallel()
+	const leaves, back = 5 * time.Minute, 90 * time.Second
+	for _, shape := range shapes {
+		t.Run(shape.name, func(t *testing.T) {
+			t.Parallel()
+			s := scenario{configured: Limits{RPM: 300}, work: short, lasts: leaves + back + time.Minute}
+			s.neighbour = func(now time.Duration) float64 {
+				if now < leaves {
+					return 0.8
+				}
+				return 0
+			}
+			got := s.play(shape.new(), 1)
+			if n := got.sum(requests, leaves+back, s.lasts); n < 0.95*300 {
+				t.Errorf("%v requests in the minute that begins %v after the neighbour left, want 95 %% of 300", n, back)
+			}
+		})
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package drainer_test
+
+const raceEnabled = false

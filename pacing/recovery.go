@@ -39,9 +39,13 @@ func (r *recovery) when(ws *witnesses) time.Duration {
 	if !r.on {
 		return 0
 	}
-	at := r.resume
-	if first := max(ws.first, r.first); ws.next-first >= r.most {
-		at = max(at, ws.at(first).at+ws.patience+1)
+	at, most := r.resume, r.most
+	for i := max(ws.first, r.first); ws.next-i >= most; i++ {
+		w := ws.at(i)
+		at = max(at, w.at+ws.patience+1)
+		if !w.gone {
+			most++
+		}
 	}
 	return at
 }

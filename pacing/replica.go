@@ -161,12 +161,11 @@ func (w *window) advance(now time.Duration, share float64) {
 	if head == w.head && tail == w.tail {
 		return
 	}
-	for ; w.tail < tail; w.tail++ {
-		if w.tail <= w.head {
-			w.sum.sub(w.log[w.tail%slots])
-			w.log[w.tail%slots] = entry{}
-		}
+	for ; w.tail < tail && w.tail <= w.head; w.tail++ {
+		w.sum.sub(w.log[w.tail%slots])
+		w.log[w.tail%slots] = entry{}
 	}
+	w.tail = tail
 	lost := time.Duration((1 - share) * float64(slot))
 	for w.head = max(w.head, tail-1); w.head < head; {
 		w.head++

@@ -154,21 +154,27 @@ func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 	// How far the debts may be off, without and with this charge.
 	doubt := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(0))}
 	doubts := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
-	buckets, minutes := l.now, l.now
+	buckets = l.now
 	for d := range l.quota {
-		q := &l.quota[d]
-		if q.cost == 0 {
-			continue
-		}
-		buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], jitter+doubts[d]+max(expect[d]-reserve[d], 0), l.current))
-		if !q.window.refuted {
-			// Planned with the larger of reservation and settlement, or what is
-			// in flight settles above the quota.
-			amount := max(reserve[d], expect[d]) + doubts[d]
-			minutes = max(minutes, q.window.when(amount, l.now, l.current))
+		if q := &l.quota[d]; q.cost > 0 {
+			margin := jitter + doubts[d] + max(expect[d]-reserve[d], 0)
+			buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], margin, l.current))
 		}
 	}
-	all = max(buckets, minutes)
+	all = buckets
+	for again := true; again; { // room in one window can be gone when the other has some
+		again = false
+		for d := range l.quota {
+			q := &l.quota[d]
+			if q.cost == 0 || q.window.refuted {
+				continue
+			}
+			// Planned with the larger of reservation and settlement, or what is
+			// in flight settles above the quota.
+			at := q.window.when(max(reserve[d], expect[d])+doubts[d], all, l.current)
+			all, again = max(all, at), again || at > all
+		}
+	}
 	if l.oversize(reserve) {
 		all = max(all, l.oversizeAt)
 	}

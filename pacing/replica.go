@@ -179,26 +179,23 @@ func (w *window) advance(now time.Duration, share float64) {
 // come down to it.
 func (w *window) limit() time.Duration { return max(minute-w.sum.lost, 0) }
 
-// when returns the first time at which the window has room for the amount, as
-// things stand. An amount larger than the limit needs all of it.
-func (w *window) when(amount, now time.Duration, share float64) time.Duration {
-	fits := func(s entry) bool {
-		limit := max(minute-s.lost, 0)
-		return s.charged+s.extra+min(amount, limit) <= limit
-	}
-	sum := w.sum
-	if fits(sum) {
-		return now
+// when returns the first time from then on at which the window has room for the
+// amount, as things stand. An amount larger than the limit needs all of it.
+func (w *window) when(amount, from time.Duration, share float64) time.Duration {
+	sum, n, at := w.sum, w.tail, from
+	for gone := oldest(from); n <= w.head && n < gone; n++ {
+		sum.sub(w.log[n%slots])
 	}
 	lost := time.Duration((1 - share) * float64(slot))
-	for n := w.tail; n <= w.head; n++ {
-		sum.sub(w.log[n%slots])
-		sum.lost += lost
-		if fits(sum) {
-			return max(now, leaves(n))
+	for {
+		limit := max(minute-sum.lost-time.Duration(int64(at/slot)-w.head)*lost, 0)
+		if sum.charged+sum.extra+min(amount, limit) <= limit || n > w.head {
+			return at
 		}
+		sum.sub(w.log[n%slots])
+		at = leaves(n)
+		n++
 	}
-	return max(now, leaves(w.head))
 }
 
 // change books more (or, negative, less) for what started at that time.

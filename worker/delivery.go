@@ -81,6 +81,7 @@ func (w *Worker) live(t *task) {
 	}()
 	switch e := w.claimed(t); e.did {
 	case released:
+		w.disp.away(t, e.delay)
 		t.lease.release(e.delay)
 	case done, renewed:
 		w.stats.receives(t.d.Receives)
@@ -207,7 +208,11 @@ func (w *Worker) resolve(t *task, pointer job.Job) (job.Job, error) {
 	if !w.room.take(w.taking, job.MaxPayload) {
 		return job.Job{}, errStopping
 	}
+	made := time.Now()
 	object, err := w.o.Payloads.Get(w.calling, pointer.Payload)
+	if _, verdict := errors.AsType[*job.Failure](err); err == nil || !verdict {
+		w.payloads.report(made, err) // 403, 5xx, network: S3 counts as away
+	}
 	w.room.add(int64(len(object)) - job.MaxPayload)
 	t.bytes += int64(len(object))
 	if err != nil {
@@ -258,8 +263,6 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 	if f, ok := errors.AsType[*job.Failure](problem); ok {
 		return w.bury(t, f)
 	}
-	// S3 counts as away, for this job.
-	t.log.Warn("payload unread", "error", problem)
 	t.record.unavailable++
 	return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64()))
 }

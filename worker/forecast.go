@@ -176,9 +176,14 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 		delay = jitter(min(m.soonest(nil, now).Sub(now), slowestFloor))
 	}
 	delay = min(delay, t.nextMoment(now), t.lease.received.Add(longestRelease).Sub(now))
-	delay = max(delay, floor(m.stalled, now))
-	d.released.add(now.Add(delay), t.submitted)
-	return delay
+	return max(delay, floor(m.stalled, now))
+}
+
+// away counts a released task until it is due.
+func (d *dispatcher) away(t *task, delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.released.add(time.Now().Add(delay), t.submitted)
 }
 
 // floor is the shortest release since something is stuck: it doubles, as the

@@ -121,9 +121,9 @@ type Worker struct {
 	tasks sync.WaitGroup // deliveries being lived
 	stats stats
 
-	sink, dead, copies *outage
-	queues             []*outage // by source
-	mixes              []*mix    // by source
+	sink, dead, copies, payloads *outage
+	queues                       []*outage // by source
+	mixes                        []*mix    // by source
 
 	// Three contexts end one after the other when the worker stops: taking jobs,
 	// waiting for models, and every other call.
@@ -155,6 +155,7 @@ func New(o Options) *Worker {
 	}
 	w.sink = &outage{name: "results", log: o.Log, check: o.Sink.Preflight, changed: w.suspension}
 	w.copies = &outage{name: "copies of results", log: o.Log}
+	w.payloads = &outage{name: "payloads", log: o.Log}
 	w.dead = &outage{name: "dead-letter queue", log: o.Log}
 	return w
 }
@@ -209,7 +210,7 @@ var errStopping = errors.New("the drainer is stopping")
 // Ready says why the worker could not do its work now, or nil.
 func (w *Worker) Ready() error {
 	var errs []error
-	for _, o := range append([]*outage{w.sink, w.dead}, w.queues...) {
+	for _, o := range append([]*outage{w.sink, w.payloads, w.dead}, w.queues...) {
 		errs = append(errs, o.err())
 	}
 	if n := w.stats.copiesWaiting.Load(); n >= maxCopiesWaiting {

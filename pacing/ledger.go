@@ -147,14 +147,14 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 	return reserve, expect
 }
 
-// safe returns when every shape that stands permits the charge: the buckets,
-// and with them the rolling minute.
-func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
+// safe returns when, from a time on, every shape that stands permits the charge:
+// the buckets, and with them the rolling minute.
+func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
 	// How far the debts may be off, without and with this charge.
 	doubt := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(0))}
 	doubts := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
-	buckets = l.now
+	buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
 			margin := jitter + doubts[d] + max(expect[d]-reserve[d], 0)
@@ -162,6 +162,9 @@ func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 		}
 	}
 	all = buckets
+	if l.oversize(reserve) {
+		all = max(all, l.oversizeAt)
+	}
 	for again := true; again; { // room in one window can be gone when the other has some
 		again = false
 		for d := range l.quota {
@@ -174,9 +177,6 @@ func (l *Ledger) safe(c Charge) (buckets, all time.Duration) {
 			at := q.window.when(max(reserve[d], expect[d])+doubts[d], all, l.current)
 			all, again = max(all, at), again || at > all
 		}
-	}
-	if l.oversize(reserve) {
-		all = max(all, l.oversizeAt)
 	}
 	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
 		all = max(all, l.now+pauseMost) // or when one of those in flight ends
@@ -196,11 +196,11 @@ func (l *Ledger) doubt(own int64) int64 {
 // come.
 func (l *Ledger) When(c Charge, now time.Time) time.Time {
 	t := l.advance(now)
-	buckets, at := l.safe(c)
-	if at > t && !l.Oversize(c) {
-		at = min(at, l.explore.when(l, buckets, at))
+	from := max(t, l.recovery.when(&l.witnesses))
+	buckets, at := l.safe(c, from)
+	if at > from && !l.Oversize(c) {
+		at = min(at, max(from, l.explore.when(l, buckets, at)))
 	}
-	at = max(at, l.recovery.when(&l.witnesses))
 	if l.boundUntil = 0; at > t {
 		l.boundUntil = at
 	}
@@ -212,7 +212,7 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	t := l.advance(now)
 	reserve, expect := l.costs(c)
 	g := Grant{id: l.next, at: t, charge: c, oversize: l.oversize(reserve)}
-	if buckets, at := l.safe(c); at > t && !g.oversize {
+	if buckets, at := l.safe(c, t); at > t && !g.oversize {
 		g.beyond = l.explore.begin(l, buckets, at)
 	}
 	if l.explore.on {

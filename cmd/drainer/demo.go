@@ -69,6 +69,7 @@ Exit code: 0 every job ended as it should; 2 usage; 1 anything else.`,
 			if err := d.check(); err != nil {
 				return failure{err, exitUsage}
 			}
+			forgetAWS()
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -82,6 +83,16 @@ Exit code: 0 every job ended as it should; 2 usage; 1 anything else.`,
 	f.Uint64Var(&d.seed, "seed", 1, "decides jobs and answers")
 	f.StringVar(&d.out, "out", "", "folder for the results; must not exist or be empty (default sluice-demo/<time>)")
 	return cmd
+}
+
+// forgetAWS takes AWS's variables out of the environment: the SDK reads some of
+// them, as AWS_BEARER_TOKEN_BEDROCK, whatever its configuration says.
+func forgetAWS() {
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") {
+			os.Unsetenv(name) // fails for names that no environment has
+		}
+	}
 }
 
 func (d *demo) check() error {

@@ -51,9 +51,6 @@ func demoJobs(n int, seed uint64) []demoJob {
 			g.embed(g.prose())
 		}
 	}
-	for i := range 2 { // twice on the queue: one result, paid once
-		g.jobs[i].twice = true
-	}
 	g.large()
 
 	// What Bedrock rejects is the request's fault, and is not tried again.
@@ -71,6 +68,9 @@ func demoJobs(n int, seed uint64) []demoJob {
 	g.malformed(malformed, `{"job": %q`)
 
 	g.rng.Shuffle(len(g.jobs), func(i, j int) { g.jobs[i], g.jobs[j] = g.jobs[j], g.jobs[i] })
+	for i := range 5 { // twice on the queue: one result, paid once
+		g.jobs[i].twice = !g.jobs[i].direct
+	}
 	return g.jobs
 }
 

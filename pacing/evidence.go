@@ -17,7 +17,9 @@ const (
 	// small: a bucket is taken for larger than it is, and throttles. Too large:
 	// it is not used up.
 	doubt = 50 * time.Millisecond
-	// A rolling minute is refuted by an accept this far above it.
+	// doubtMinute is how far above a rolling minute an accept refutes it. Too
+	// small: estimates that are off refute a true one, and it throttles from
+	// then on. Too large: a bucket of less is held to the minute for good.
 	doubtMinute = 500 * time.Millisecond
 
 	// witnessMost bounds the starts whose acceptance is still open. Too small:

@@ -8,7 +8,7 @@ import (
 // Limits is a quota per minute; zero means that the dimension is not limited.
 type Limits struct {
 	RPM, TPM float64
-	// Firm keeps to the limits even where more is accepted: they are a part of a
+	// Firm keeps to this rate even where more is accepted: it is a part of a
 	// quota, and the rest is for others.
 	Firm bool
 }
@@ -29,9 +29,9 @@ const (
 	openMost = 1 << 16
 
 	// slipsFree throttles that nothing explains, one forgiven each slipFade,
-	// only correct the replicas before the share is cut. Too small: one burst
-	// of a neighbour costs a minute of share. Too large: throttles until a real
-	// neighbour is believed.
+	// only correct the replicas before the share is cut; so do as many probes
+	// refused in a row. Too small: one burst of a neighbour costs a minute of
+	// share. Too large: throttles until a real neighbour is believed.
 	slipsFree = 2
 	slipFade  = 20 * time.Second
 
@@ -71,7 +71,9 @@ type Ledger struct {
 	slips     float64
 	slippedAt time.Duration
 
-	peak       int           // unpaced: what was in flight at the first throttle; 0 for no bound
+	// Where nothing is limited there is no rate to cut, so the share is one of
+	// what was in flight at the first throttle. 0 for no bound.
+	peak       int
 	oversizeAt time.Duration // the earliest start of the next oversize request
 	boundUntil time.Duration // the last answer of When, if it was to wait
 }
@@ -147,18 +149,22 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 	return reserve, expect
 }
 
+// surplus is what a settlement is expected to take beyond the reservation.
+func surplus(reserve, expect time.Duration) time.Duration { return max(expect-reserve, 0) }
+
 // safe returns when, from a time on, every shape that stands permits the charge:
 // the buckets, and with them the rolling minute.
 func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
 	// How far the debts may be off, without and with this charge.
-	doubt := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(0))}
-	doubts := [...]time.Duration{requests: 0, tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
+	without := [...]time.Duration{tokens: l.quota[tokens].time(l.doubt(0))}
+	with := [...]time.Duration{tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
 	buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
-			margin := jitter + doubts[d] + max(expect[d]-reserve[d], 0)
-			buckets = max(buckets, l.now+q.wait(reserve[d], jitter+doubt[d], margin, l.current))
+			// A settlement above its reservation may be on its way.
+			margin := jitter + with[d] + surplus(reserve[d], expect[d])
+			buckets = max(buckets, l.now+q.wait(reserve[d], jitter+without[d], margin, l.current))
 		}
 	}
 	all = buckets
@@ -174,12 +180,12 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 			}
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota.
-			at := q.window.when(max(reserve[d], expect[d])+doubts[d], all, l.current)
+			at := q.window.when(max(reserve[d], expect[d])+with[d], all, l.current)
 			all, again = max(all, at), again || at > all
 		}
 	}
 	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
-		all = max(all, l.now+pauseMost) // or when one of those in flight ends
+		all = max(all, l.now+pauseMost) // or earlier, when one of them ends
 	}
 	return buckets, all
 }
@@ -227,7 +233,7 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	for d := range l.quota {
 		q := &l.quota[d]
 		q.charge(reserve[d])
-		q.window.change(t, entry{charged: reserve[d], extra: max(expect[d]-reserve[d], 0)})
+		q.window.change(t, entry{charged: reserve[d], extra: surplus(reserve[d], expect[d])})
 	}
 
 	l.next++
@@ -292,7 +298,7 @@ func (l *Ledger) settle(g Grant, settled int64, now time.Duration) {
 	late := l.witnesses.since(now - lag)
 	d := tokens // a request stays charged
 	refund := reserve[d] - l.quota[d].time(max(settled, 0))
-	l.quota[d].window.change(g.at, entry{charged: -refund, extra: -max(expect[d]-reserve[d], 0)})
+	l.quota[d].window.change(g.at, entry{charged: -refund, extra: -surplus(reserve[d], expect[d])})
 	if refund > 0 {
 		l.quota[d].refund(refund, late[d])
 		l.witnesses.lower(now-lag, d, refund)
@@ -315,7 +321,7 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 	for d := range l.quota {
 		q := &l.quota[d]
 		q.refused(reserve[d], l.current)
-		q.window.change(g.at, entry{charged: -reserve[d], extra: -max(expect[d]-reserve[d], 0)})
+		q.window.change(g.at, entry{charged: -reserve[d], extra: -surplus(reserve[d], expect[d])})
 	}
 	l.testify(g, reserve, t)
 	l.throttled(g, t)
@@ -334,7 +340,9 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		return
 	}
 	for d := range l.quota {
-		l.quota[d].window.fill()
+		if q := &l.quota[d]; q.cost > 0 {
+			q.window.fill()
+		}
 	}
 	switch {
 	case stalled:
@@ -373,8 +381,8 @@ func (l *Ledger) used() (part float64) {
 	return part
 }
 
-// Forecast returns how long so much backlog takes at the present pace: requests,
-// and the tokens of their settlements.
+// Forecast returns how long so much backlog takes at the present pace. n counts
+// requests, settled the tokens of their settlements. It is 0 where nothing is limited.
 func (l *Ledger) Forecast(n, settled float64) time.Duration {
 	cost := max(n*l.quota[requests].cost, settled*l.quota[tokens].cost)
 	return time.Duration(min(cost/l.current, float64(365*24*time.Hour)))

@@ -63,11 +63,11 @@ func newReplica(perMinute float64, now time.Duration) replica {
 	return r
 }
 
-// time returns what n units cost. A century is as good as never, and can still
-// be added to.
+// time returns what n units cost. A week is as good as never, and thousands of
+// them can be added up.
 func (r *replica) time(n int64) time.Duration {
-	const never = 100 * 365 * 24 * float64(time.Hour)
-	return time.Duration(min(float64(n)*r.cost, never))
+	const week = 7 * 24 * float64(time.Hour)
+	return time.Duration(min(float64(n)*r.cost, week))
 }
 
 // earn pays off dt's worth of debt.

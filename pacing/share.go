@@ -34,7 +34,9 @@ const (
 	// a throttle after idle time costs the share. Too large: more stalls until
 	// a rolling minute's level is found.
 	usedLeast = 0.5
-	// least share: keeps every wait finite.
+	// shareLeast keeps every wait finite. Too small: hours until the next start
+	// says that the quota is free again. Too large: throttles while somebody
+	// else has nearly all of it.
 	shareLeast = 0.01
 )
 
@@ -81,7 +83,7 @@ func (s *share) cut(now time.Duration, used float64) {
 		s.cuts = 1
 	}
 	if s.level > 0 && v > 1.5*s.level {
-		s.hold = 0
+		s.hold = 0 // so far above it, this is somebody new
 	} else if s.level > 0 && v > s.level {
 		v = (s.level + v) / 2 // the truth lies between the two
 	}

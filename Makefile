@@ -2,7 +2,7 @@
 
 .PHONY: help
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## run the whole of Sluice on an embedded AWS, in about 90 s
@@ -23,6 +23,14 @@ lint: ## check formatting, vet, staticcheck, go fix and go.mod
 .PHONY: fuzz
 fuzz: ## run each fuzz target, for FUZZTIME=1m
 	FUZZTIME=$${FUZZTIME:-1m} .ci/run fuzz
+
+.PHONY: localstack
+localstack: ## start LocalStack and the Bedrock simulator, without Docker; print the variables to export
+	@localstack/local.sh start
+
+.PHONY: localstack-stop
+localstack-stop: ## end what make localstack started
+	@localstack/local.sh stop
 
 .PHONY: bench
 bench: ## run the benchmarks; compare two outputs with: go tool -modfile=tools/go.mod benchstat OLD NEW

@@ -3,6 +3,8 @@ package pacing
 import (
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var start = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
@@ -52,5 +54,340 @@ func BenchmarkDecision(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.step()
+	}
+}
+
+// fixed is the charge of a request of so many tokens, known beforehand.
+func fixed(n int64) Charge { return Charge{Reserve: n, Expect: n, Input: n} }
+
+// pace starts as many requests as the ledger permits within the time, and
+// returns when.
+func pace(l *Ledger, c Charge, from time.Time, within time.Duration) (starts []time.Duration) {
+	for now := from; ; {
+		if at := l.When(c, now); at.After(now) {
+			now = at
+		}
+		if now.Sub(from) >= within {
+			return starts
+		}
+		starts = append(starts, now.Sub(from))
+		l.Settle(l.Start(c, now), c.Expect, now)
+	}
+}
+
+func TestNewLedgerHasNoCredit(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		charge Charge
+		want   time.Duration // the first start
+	}{
+		{"requests", Limits{RPM: 60}, fixed(100), time.Second},
+		{"tokens", Limits{TPM: 60_000}, fixed(500), 500 * time.Millisecond},
+		{"the scarcer of both", Limits{RPM: 600, TPM: 60_000}, fixed(2_000), 2 * time.Second},
+		{"two requests a minute", Limits{RPM: 2}, fixed(100), 30 * time.Second},
+		{"no limit", Limits{}, fixed(1_000_000), 0},
+	} {
+		l := NewLedger(test.limits, start)
+		l.explore.due = never
+		got := max(l.When(test.charge, start).Sub(start), 0)
+		if got < test.want || got > test.want+250*time.Millisecond {
+			t.Errorf("%s: first start after %v, want %v and the margins", test.name, got, test.want)
+		}
+	}
+}
+
+func TestIdleLedgerStartsAtOnceAndWithoutClump(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 300}, start)
+	l.explore.due = never
+	idle := start.Add(time.Hour)
+	starts := pace(&l, fixed(100), idle, 2*time.Second)
+	if starts[0] != 0 {
+		t.Errorf("the first start waits %v, want none", starts[0])
+	}
+	var second int
+	for _, at := range starts {
+		if at < time.Second {
+			second++
+		}
+	}
+	// A bucket of one second, and what it earns meanwhile.
+	if second < 8 || second > 10 {
+		t.Errorf("%d starts in the first second, want some 5 + 5", second)
+	}
+}
+
+func TestSettlementGivesBackOrTakesMore(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		settled int64
+		want    time.Duration // until the bucket holds 900 of its 1,000 again
+	}{
+		{"as reserved", 900, 800 * time.Millisecond},
+		{"half", 450, 350 * time.Millisecond},
+		{"twice", 1_800, 1_700 * time.Millisecond},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		l.explore.due = never
+		now := start.Add(time.Hour)
+		g := l.Start(fixed(900), now)
+		now = now.Add(lag + time.Millisecond) // the refund is surely later than the start
+		l.Settle(g, test.settled, now)
+		got := l.When(fixed(900), now).Sub(now) + lag
+		if d := got - test.want - jitter; d < -5*time.Millisecond || d > 5*time.Millisecond {
+			t.Errorf("%s: next start after %v, want %v and the jitter", test.name, got, test.want)
+		}
+	}
+}
+
+func TestRefusalLetsOneProbeIntoTheAir(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 6_000}, start)
+	l.explore.due = never
+	now := start.Add(time.Hour)
+	first, second := l.Start(fixed(1), now), l.Start(fixed(1), now)
+	l.Refuse(first, now)
+	l.Refuse(second, now)
+	if at := l.When(fixed(1), now); at.Sub(now) > 100*time.Millisecond {
+		t.Fatalf("the probe waits %v", at.Sub(now))
+	}
+	now = now.Add(100 * time.Millisecond)
+	l.Start(fixed(1), now)
+	wait := l.When(fixed(1), now).Sub(now)
+	if wait < patienceLeast || wait > 2*patienceMost {
+		t.Errorf("with a probe in the air the next start is in %v, want %v or a little more", wait, patienceLeast)
+	}
+
+	// Refused probes go out ever more rarely.
+	var waits []time.Duration
+	for range 12 {
+		at := l.When(fixed(1), now)
+		waits = append(waits, at.Sub(now))
+		now = at
+		l.Refuse(l.Start(fixed(1), now), now)
+	}
+	if last := waits[len(waits)-1]; last != pauseMost {
+		t.Errorf("after twelve refused probes the next waits %v, want %v (%v)", last, pauseMost, waits)
+	}
+}
+
+func TestThrottlesCutTheShareAndTimeRestoresIt(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 600}, start)
+	l.explore.due = never
+	now := start.Add(time.Minute)
+	flight := func() {
+		a, b := l.Start(fixed(1), now), l.Start(fixed(1), now)
+		now = now.Add(50 * time.Millisecond)
+		l.Refuse(a, now)
+		l.Refuse(b, now)
+		now = now.Add(time.Second)
+		l.Settle(l.Start(fixed(1), now), 1, now.Add(time.Second)) // a probe, accepted
+		now = now.Add(2 * time.Second)
+	}
+	var shares []float64
+	for range 4 {
+		flight()
+		shares = append(shares, l.View(now).Share)
+	}
+	if shares[0] != 1 || shares[1] != 1 {
+		t.Errorf("shares %v: the first two flights are slips, want no cut", shares)
+	}
+	if shares[2] >= 1 || shares[3] >= shares[2] {
+		t.Errorf("shares %v: want a cut for the third flight, and one for the fourth", shares)
+	}
+	if got := l.View(now.Add(2 * time.Minute)).Share; got != 1 {
+		t.Errorf("share is %v two minutes later, want 1", got)
+	}
+}
+
+// The last minute of a rolling limit is what the share was meanwhile, not what
+// it is now: a cut must not stop every start.
+func TestCutDoesNotStopEverything(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 600}, start)
+	l.explore.due = never
+	now := start.Add(time.Hour)
+	pace(&l, fixed(1), now.Add(-2*time.Minute), 2*time.Minute)
+	l.share.cut(l.now, 1)
+	if n := len(pace(&l, fixed(1), now, 5*time.Second)); n < 40 || n > 60 {
+		t.Errorf("%d starts in the five seconds after a cut by a tenth, want some 50", n)
+	}
+}
+
+func TestOversize(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{TPM: 10_000}, start)
+	l.explore.due = never
+	big, small := fixed(25_000), fixed(100)
+	if !l.Oversize(big) || l.Oversize(fixed(10_000)) {
+		t.Error("Oversize is not about the whole minute")
+	}
+	now := start.Add(time.Hour)
+	if at := l.When(big, now); at.After(now) {
+		t.Errorf("an empty minute makes it wait %v", at.Sub(now))
+	}
+	g := l.Start(big, now)
+	if at := l.When(small, now.Add(time.Second)); at.Before(now.Add(minute)) {
+		t.Errorf("the next start is %v later, want a minute", at.Sub(now))
+	}
+	l.Settle(g, 500, now.Add(2*time.Second))
+	if at := l.When(big, now.Add(2*minute)); at.Sub(now) != oversizeEvery {
+		t.Errorf("the next oversize start is %v later, want %v", at.Sub(now), oversizeEvery)
+	}
+	share := l.View(now).Share
+	for i := range 10 {
+		now = now.Add(oversizeEvery)
+		l.Refuse(l.Start(big, now), now.Add(time.Duration(i)*time.Millisecond))
+	}
+	if got := l.View(now).Share; got != share {
+		t.Errorf("throttles of oversize requests changed the share from %v to %v", share, got)
+	}
+}
+
+func TestUnpacedLearnsConcurrency(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{}, start)
+	now := start
+	var open []Grant
+	for range 40 {
+		if at := l.When(fixed(1_000), now); at.After(now) {
+			t.Fatalf("an unpaced start waits %v", at.Sub(now))
+		}
+		open = append(open, l.Start(fixed(1_000), now))
+	}
+	for range 4 { // flights of throttles above forty in flight
+		l.Refuse(l.Start(fixed(1_000), now), now.Add(50*time.Millisecond))
+		now = now.Add(time.Second)
+		g := l.Start(fixed(1_000), now) // a probe, accepted
+		now = now.Add(time.Second)
+		l.Settle(g, 1_000, now)
+	}
+	if at := l.When(fixed(1_000), now); !at.After(now) {
+		t.Error("at the number in flight that was throttled another may start")
+	}
+	for _, g := range open[:20] {
+		l.Settle(g, 1_000, now)
+	}
+	if at := l.When(fixed(1_000), now); at.After(now) {
+		t.Errorf("at half of it the next waits %v", at.Sub(now))
+	}
+}
+
+func TestCopyIsAFork(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 60, TPM: 60_000}, start)
+	now := start.Add(time.Hour)
+	g := l.Start(fixed(500), now)
+	before := l
+	fork := l
+	fork.Settle(g, 100, now.Add(time.Second))
+	fork.Start(fixed(100), now.Add(time.Second))
+	if l != before {
+		t.Error("what happened to a copy changed the ledger")
+	}
+}
+
+func TestSetLimitsKeepsGrants(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 60, TPM: 60_000}, start)
+	now := start.Add(time.Hour)
+	old := l.Start(fixed(500), now)
+	l.SetLimits(Limits{RPM: 120, TPM: 120_000}, now)
+	if v := l.View(now); v.InFlight != 1 {
+		t.Errorf("%d in flight after the change, want 1", v.InFlight)
+	}
+	if at := l.When(fixed(100), now); !at.After(now) {
+		t.Error("the new quota has credit for a burst")
+	}
+	now = now.Add(2 * time.Minute)
+	before := l.View(now)
+	l.Settle(old, 50_000, now)
+	if v := l.View(now); v.InFlight != 0 || v.Tokens != before.Tokens {
+		t.Errorf("settling an old grant gives %+v, want none in flight and no charge", v)
+	}
+}
+
+func TestForecast(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		limits           Limits
+		requests, tokens float64
+		want             time.Duration
+	}{
+		{Limits{RPM: 60}, 120, 1e9, 2 * time.Minute},
+		{Limits{TPM: 60_000}, 1e9, 30_000, 30 * time.Second},
+		{Limits{RPM: 60, TPM: 60_000}, 120, 30_000, 2 * time.Minute},
+		{Limits{}, 1e9, 1e9, 0},
+	} {
+		l := NewLedger(test.limits, start)
+		if got := l.Forecast(test.requests, test.tokens); got != test.want {
+			t.Errorf("%+v: forecast is %v, want %v", test.limits, got, test.want)
+		}
+		l.current = 0.5
+		if got := l.Forecast(test.requests, test.tokens); got != 2*test.want {
+			t.Errorf("%+v: forecast at half of the share is %v, want %v", test.limits, got, 2*test.want)
+		}
+	}
+}
+
+func TestView(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 60, TPM: 60_000}, start)
+	now := start.Add(time.Hour)
+	l.Settle(l.Start(fixed(500), now), 200, now)
+	l.Start(fixed(2_000), now)
+	l.When(fixed(2_000), now)
+	want := View{
+		Share: 1, Shape: "bucket of 1s in a rolling minute",
+		Requests: 2, Tokens: 2_200, Margin: jitter, InFlight: 1, Bound: true,
+	}
+	if diff := cmp.Diff(want, l.View(now)); diff != "" {
+		t.Errorf("view (-want +got):\n%s", diff)
+	}
+}
+
+// TestLateThrottle: a throttle that comes after its start was taken for an
+// accept takes back what that start had proved.
+func TestLateThrottle(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 600}, start)
+	now := start.Add(5 * time.Second)
+	var g Grant
+	for range 40 { // explores at twice the quota
+		if at := l.When(fixed(1), now); at.After(now) {
+			now = at
+		}
+		g = l.Start(fixed(1), now)
+	}
+	now = now.Add(time.Second)
+	l.View(now)
+	if l.quota[requests].burst <= smallest {
+		t.Fatalf("the exploration proved nothing: %v", l.quota[requests].burst)
+	}
+	l.Refuse(g, now)
+	if got := l.quota[requests].burst; got != smallest {
+		t.Errorf("a bucket of %v is still believed in", got)
+	}
+	if l.witnesses.patience != 4*time.Second {
+		t.Errorf("patience is %v, want four times the throttle's second", l.witnesses.patience)
+	}
+}
+
+// TestForgottenGrant: more grants may be open than the ledger can tell apart;
+// the count stays right.
+func TestForgottenGrant(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{}, start)
+	first := l.Start(fixed(1), start)
+	for range openMost {
+		l.Start(fixed(1), start)
+	}
+	l.Settle(first, 1, start)
+	if v := l.View(start); v.InFlight != openMost {
+		t.Errorf("%d in flight, want %d", v.InFlight, openMost)
 	}
 }

@@ -70,7 +70,10 @@ Exit code: 0 every job ended as it should; 2 usage; 1 anything else.`,
 				return failure{err, exitUsage}
 			}
 			forgetAWS()
-			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err := d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()); err != nil {
+				return failure{err, exitError}
+			}
+			return nil
 		},
 	}
 	f := cmd.Flags()
@@ -79,7 +82,7 @@ Exit code: 0 every job ended as it should; 2 usage; 1 anything else.`,
 	f.Float64Var(&d.tpm, "tpm", 0, "sonnet's tokens a minute (default: by --length)")
 	f.Float64Var(&d.rpm, "rpm", 0, "nova's requests a minute; embed has twice as many (default: by --length)")
 	f.TextVar(&d.shape, "shape", bedrocksim.Bucket(10*time.Second), "how Bedrock remembers a minute: rolling, calendar, bucket:10s, or several joined by +")
-	f.Float64Var(&d.neighbour, "neighbour", 0, "the part of each quota that somebody else takes in the middle third of --length")
+	f.Float64Var(&d.neighbour, "neighbour", 0, "the part of each quota that somebody else takes in the middle third of the time")
 	f.Uint64Var(&d.seed, "seed", 1, "decides jobs and answers")
 	f.StringVar(&d.out, "out", "", "folder for the results; must not exist or be empty (default sluice-demo/<time>)")
 	return cmd
@@ -112,49 +115,40 @@ func (d *demo) check() error {
 func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 	out, err := d.folder()
 	if err != nil {
-		return failure{err, exitError}
+		return err
 	}
 	logFile, err := os.Create(filepath.Join(out, "drainer.log"))
 	if err != nil {
-		return failure{err, exitError}
+		return err
 	}
 	defer logFile.Close()
 	log := slog.New(slog.NewTextHandler(logFile, nil))
 
 	jobs := demoJobs(d.jobs, d.seed)
-	models := d.models(jobs)
-	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: models, Seed: d.seed}, Log: log})
-	url, err := server.Listen("127.0.0.1:0")
+	models, length := d.models(jobs)
+	w, err := newDemoWorld(jobs, bedrocksim.Options{Models: models, Seed: d.seed}, log)
 	if err != nil {
-		return failure{err, exitError}
+		return err
 	}
-	defer server.Close()
-	server.CreateBucket("sluice-demo")
-	cfg, err := config.LoadForRun(demoEnvironment(server, models))
+	defer w.aws.Close()
+	shape, err := d.shape.MarshalText()
 	if err != nil {
-		return failure{err, exitError}
+		return err
 	}
-	ac := server.Config(awshttp.NewBuildableClient())
-	w := &demoWorld{
-		aws: server, cfg: cfg, jobs: jobs,
-		sqs: sqs.NewFromConfig(ac), s3: s3.NewFromConfig(ac),
-	}
-
-	fmt.Fprintf(stdout, "An AWS of its own on %s, with a Bedrock that allows\n", url)
-	shape, _ := d.shape.MarshalText() // never fails
-	fmt.Fprintf(stdout, "  sonnet  %.0f tokens a minute (%s)\n", models[sonnetID].TPM, shape)
+	fmt.Fprintf(stdout, "An AWS of its own on %s, with a Bedrock whose limiter (%s) allows\n", w.url, shape)
+	fmt.Fprintf(stdout, "  sonnet  %.0f tokens a minute\n", models[sonnetID].TPM)
 	fmt.Fprintf(stdout, "  nova    %.0f requests a minute, and %d tokens today: then its jobs fall back to sonnet\n", models[novaID].RPM, models[novaID].TPD)
 	fmt.Fprintf(stdout, "  embed   %.0f requests a minute\n", models[embedID].RPM)
 	if err := w.enqueue(ctx); err != nil {
-		return failure{fmt.Errorf("enqueue: %w", err), exitError}
+		return fmt.Errorf("enqueue: %w", err)
 	}
-	fmt.Fprintf(stdout, "%d jobs are on the queue. Results, log and report go to %s\n\n", len(jobs), out)
+	fmt.Fprintf(stdout, "%d jobs are on the queue, work for about %v. Results, log and report go to %s\n\n", len(jobs), length, out)
 
-	limited, cancel := context.WithTimeoutCause(ctx, 4*d.length+time.Minute, errors.New("the jobs took four times as long as they should"))
+	limited, cancel := context.WithTimeoutCause(ctx, 4*length+time.Minute, errors.New("the jobs took four times as long as they should"))
 	defer cancel()
-	defer d.neighbourhood(server.Bedrock())()
+	defer d.neighbourhood(w.aws.Bedrock(), length)()
 	s := service{
-		cfg: cfg, aws: ac, log: log, quiet: quietElsewhere,
+		cfg: w.cfg, aws: w.config, log: log, quiet: quietElsewhere,
 		progress: drainer.NewProgress(stderr, terminal(stderr)),
 	}
 	done, err := s.drain(limited)
@@ -162,25 +156,30 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if err := w.collect(context.WithoutCancel(ctx)); err != nil {
-		return failure{err, exitError}
+		return err
 	}
 	if err := w.write(out); err != nil {
-		return failure{err, exitError}
+		return err
 	}
-	report, err := os.Create(filepath.Join(out, "report.txt"))
-	if err != nil {
-		return failure{err, exitError}
+	var report bytes.Buffer
+	if err := drainer.Report(&report, done.Snapshot, done.took, filepath.Join(out, "results")); err != nil {
+		return err
 	}
-	defer report.Close()
-	both := io.MultiWriter(stdout, report)
-	if err := drainer.Report(both, done.Snapshot, done.took, filepath.Join(out, "results")); err != nil {
-		return failure{fmt.Errorf("write the report: %w", err), exitError}
+	wrong := 0
+	if done.empty {
+		wrong = w.verify(&report, done.Snapshot)
 	}
-	if !done.empty {
-		return failure{fmt.Errorf("stopped before the end: %w", context.Cause(limited)), exitError}
+	if err := os.WriteFile(filepath.Join(out, "report.txt"), report.Bytes(), 0o644); err != nil {
+		return err
 	}
-	if wrong := w.verify(both, done.Snapshot); wrong > 0 {
-		return failure{fmt.Errorf("%d of the checks failed", wrong), exitError}
+	if _, err := report.WriteTo(stdout); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	switch {
+	case !done.empty:
+		return fmt.Errorf("stopped before the end: %w", context.Cause(limited))
+	case wrong > 0:
+		return fmt.Errorf("%d of the checks failed", wrong)
 	}
 	return nil
 }
@@ -205,9 +204,9 @@ func (d *demo) folder() (string, error) {
 	return out, nil
 }
 
-// models gives Bedrock's models the quotas that make the jobs take about as
-// long as they should.
-func (d *demo) models(jobs []demoJob) map[string]bedrocksim.Model {
+// models gives Bedrock's models the quotas that make the jobs take about as long
+// as they should, and tells how long they will.
+func (d *demo) models(jobs []demoJob) (models map[string]bedrocksim.Model, length time.Duration) {
 	requests, tokens := map[string]float64{}, map[string]float64{}
 	for _, j := range jobs {
 		requests[j.model]++
@@ -215,16 +214,20 @@ func (d *demo) models(jobs []demoJob) map[string]bedrocksim.Model {
 	}
 	const novaPart = 0.6 // of nova's jobs are answered before its tokens run out
 	// What falls back to sonnet costs more there.
+	tokens["sonnet"] += (1 - novaPart) * tokens["nova"] * demoBurndown
+	requests["nova"] *= novaPart
 	tpm, rpm := d.tpm, d.rpm
-	minutes := d.length.Minutes()
 	if tpm == 0 {
-		tpm = math.Ceil((tokens["sonnet"]+(1-novaPart)*tokens["nova"]*demoBurndown)/minutes/100) * 100
+		tpm = math.Ceil(tokens["sonnet"]/d.length.Minutes()/100) * 100
 	}
 	if rpm == 0 {
-		rpm = math.Ceil(2 * novaPart * requests["nova"] / minutes)
+		rpm = math.Ceil(2 * requests["nova"] / d.length.Minutes()) // in half of the time
 	}
+	minutes := max(tokens["sonnet"]/tpm, requests["nova"]/rpm, requests["embed"]/(2*rpm))
+	length = time.Duration(minutes * float64(time.Minute)).Round(time.Second)
+
 	output := bedrocksim.Range{Min: 0.2, Max: 2*demoOutput - 0.2}
-	return map[string]bedrocksim.Model{
+	models = map[string]bedrocksim.Model{
 		sonnetID: {
 			TPM: tpm, Shape: d.shape, OutputPart: output, Burndown: demoBurndown,
 			Latency: bedrocksim.Latency{Base: 400 * time.Millisecond, PerToken: 6 * time.Millisecond, Jitter: 0.3},
@@ -240,6 +243,7 @@ func (d *demo) models(jobs []demoJob) map[string]bedrocksim.Model {
 			Latency: bedrocksim.Latency{Base: 80 * time.Millisecond, Jitter: 0.3},
 		},
 	}
+	return models, length
 }
 
 // demoEnvironment is what an operator would set.
@@ -261,9 +265,9 @@ func demoEnvironment(server *localaws.Server, models map[string]bedrocksim.Model
 	}
 }
 
-// neighbourhood lets somebody else use the quotas for a while. The function that
-// it returns ends that.
-func (d *demo) neighbourhood(sim *bedrocksim.Simulator) (end func()) {
+// neighbourhood lets somebody else use the quotas in the middle third of the
+// length. The function that it returns ends that.
+func (d *demo) neighbourhood(sim *bedrocksim.Simulator, length time.Duration) (end func()) {
 	if d.neighbour == 0 {
 		return func() {}
 	}
@@ -274,8 +278,8 @@ func (d *demo) neighbourhood(sim *bedrocksim.Simulator) (end func()) {
 			}
 		}
 	}
-	come := time.AfterFunc(d.length/3, set(d.neighbour))
-	leave := time.AfterFunc(2*d.length/3, set(0))
+	come := time.AfterFunc(length/3, set(d.neighbour))
+	leave := time.AfterFunc(2*length/3, set(0))
 	return func() {
 		come.Stop()
 		leave.Stop()
@@ -284,13 +288,35 @@ func (d *demo) neighbourhood(sim *bedrocksim.Simulator) (end func()) {
 
 // demoWorld is the demo's AWS, as its users see it.
 type demoWorld struct {
-	aws  *localaws.Server
-	cfg  config.Config
-	sqs  *sqs.Client
-	s3   *s3.Client
-	jobs []demoJob
+	aws    *localaws.Server
+	url    string
+	config aws.Config
+	sqs    *sqs.Client
+	s3     *s3.Client
+	cfg    config.Config
+	jobs   []demoJob
 
 	found foundThings
+}
+
+// newDemoWorld starts an AWS with an empty queue.
+func newDemoWorld(jobs []demoJob, bedrock bedrocksim.Options, log *slog.Logger) (*demoWorld, error) {
+	server := localaws.New(localaws.Options{Bedrock: bedrock, Log: log})
+	url, err := server.Listen("127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server.CreateBucket("sluice-demo")
+	cfg, err := config.LoadForRun(demoEnvironment(server, bedrock.Models))
+	if err != nil {
+		server.Close()
+		return nil, err
+	}
+	ac := server.Config(awshttp.NewBuildableClient())
+	return &demoWorld{
+		aws: server, url: url, config: ac, cfg: cfg, jobs: jobs,
+		sqs: sqs.NewFromConfig(ac), s3: s3.NewFromConfig(ac),
+	}, nil
 }
 
 // enqueue sends the jobs: those that are jobs as "producer enqueue" does, the

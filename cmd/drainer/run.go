@@ -67,9 +67,8 @@ func run(ctx context.Context, untilEmpty bool, stdout, stderr io.Writer) error {
 	if ac.Region == "" {
 		return failure{errors.New("AWS_REGION must be set: the Region of the queues and the bucket"), exitUsage}
 	}
-	s := service{cfg: cfg, aws: ac}
+	s := service{cfg: cfg, aws: ac, log: logger(cfg, stderr, stderr)}
 	if !untilEmpty {
-		s.log = logger(cfg, stderr, stderr)
 		_, err := s.drain(ctx)
 		return err
 	}
@@ -77,8 +76,10 @@ func run(ctx context.Context, untilEmpty bool, stdout, stderr io.Writer) error {
 	if sqs.NewFromConfig(ac).Options().BaseEndpoint != nil {
 		s.quiet = quietElsewhere
 	}
-	s.progress = drainer.NewProgress(stderr, terminal(stderr))
-	s.log = logger(cfg, s.progress, stderr)
+	if width := terminal(stderr); width != nil { // elsewhere a log stays a log
+		s.progress = drainer.NewProgress(stderr, width)
+		s.log = logger(cfg, s.progress, stderr)
+	}
 	done, err := s.drain(ctx)
 	if err != nil {
 		return err
@@ -144,10 +145,14 @@ func (s service) drain(ctx context.Context) (drained, error) {
 	defer admin.Close()
 	s.log.Info("admin listener", "addr", listener.Addr().String())
 
-	began := time.Now()
+	began, took := time.Now(), time.Duration(0)
 	stop, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var company sync.WaitGroup
+	company.Go(func() {
+		<-stop.Done() // winding up is not counted: it waits for an open long poll
+		took = time.Since(began)
+	})
 	if s.quiet > 0 {
 		company.Go(func() {
 			if d.Empty(stop, s.quiet) == nil {
@@ -162,7 +167,6 @@ func (s service) drain(ctx context.Context) (drained, error) {
 	}
 
 	err = d.Run(stop)
-	took := time.Since(began)
 	end(nil)
 	unfollow()
 	company.Wait()

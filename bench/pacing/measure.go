@@ -1,0 +1,248 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluicehq/sluice/worker"
+)
+
+// cell is one run: a scenario on a shape with a seed, by Sluice or a peer.
+type cell struct {
+	Scenario string  `json:"scenario"`
+	Title    string  `json:"title"`
+	Shape    string  `json:"shape"`
+	Seed     uint64  `json:"seed"`
+	Pacer    string  `json:"pacer"`
+	Rows     []row   `json:"rows"`
+	Settles  []took  `json:"settles,omitempty"`
+	Lost     int     `json:"lost"`
+	Twice    int64   `json:"twice"`
+	Failed   int     `json:"failed"` // results that are no success
+	Receives float64 `json:"receives_per_job,omitempty"`
+	Believed string  `json:"believed,omitempty"` // the shape, at the end
+	// FirstSecond is what was admitted in the second after the backlog came.
+	FirstSecond float64  `json:"first_second,omitempty"`
+	CPU         float64  `json:"seconds"` // of real time
+	Error       string   `json:"error,omitempty"`
+	Series      []*tally `json:"series,omitempty"` // by track; with the bound's after it
+}
+
+// row is a phase of a run on one track.
+type row struct {
+	Track     string  `json:"track,omitempty"`
+	Phase     string  `json:"phase,omitempty"`
+	Got       float64 `json:"got"` // requests, or settled tokens, a minute
+	Bound     float64 `json:"bound"`
+	Ceiling   float64 `json:"ceiling"`
+	Goodput   float64 `json:"goodput"` // part of the bound
+	Successes float64 `json:"successes"`
+	Throttles float64 `json:"throttles"`
+	PerMille  float64 `json:"throttles_per_1000"`
+	Errors    float64 `json:"errors,omitempty"`
+	want      target
+}
+
+// took is how long a settling took.
+type took struct {
+	Name   string  `json:"name"`
+	Took   float64 `json:"seconds"` // -1: it never did
+	Within float64 `json:"within"`
+}
+
+// pacer is what a scenario is played with: Sluice, or a peer.
+type pacer struct {
+	name string
+	// start begins to work in the world; the function that it returns ends that.
+	start func(*world, form) (end func() error, err error)
+}
+
+func sluice() pacer {
+	return pacer{"sluice", func(w *world, _ form) (func() error, error) {
+		for range max(w.drainers, 1) {
+			if err := w.drain(); err != nil {
+				return nil, err
+			}
+		}
+		return w.endDrainers, nil
+	}}
+}
+
+// run plays a scenario in virtual time. The bound, which is the same for every
+// pacer, is made where best is nil.
+func run(t *testing.T, s scenario, f form, seed uint64, p pacer, best *[]*tally, series bool) cell {
+	c := cell{Scenario: s.id, Title: s.title, Shape: f.name, Seed: seed, Pacer: p.name}
+	began := time.Now()
+	synctest.Test(t, func(*testing.T) {
+		w, err := newWorld(&s, f, seed)
+		if err == nil {
+			err = w.play(p, f)
+		}
+		if err == nil {
+			err = c.inspect(w, p)
+		}
+		if err != nil {
+			c.Error = err.Error()
+		}
+		w.aws.Close()
+		if *best == nil {
+			for _, tr := range s.tracks {
+				*best = append(*best, s.bound(tr, f.shape, seed, w.epoch))
+			}
+		}
+		c.measure(w, f, *best, series)
+	})
+	c.CPU = time.Since(began).Seconds()
+	return c
+}
+
+// inspect reads what a run left behind.
+func (c *cell) inspect(w *world, p pacer) (err error) {
+	for _, st := range w.aws.Bedrock().Stats() {
+		c.Twice += st.Repeats
+	}
+	if p.name != "sluice" {
+		return nil
+	}
+	c.Failed = w.store.count("failed") + w.store.count("expired")
+	var received worker.Histogram
+	for _, p := range w.processes {
+		snapshot := p.Snapshot()
+		received.Sum += snapshot.Receives.Sum
+		received.N += snapshot.Receives.N
+		for _, m := range snapshot.Models {
+			for _, r := range m.Routes {
+				c.Believed = fmt.Sprintf("%s at %.2f", r.Ledger.Shape, r.Ledger.Share)
+			}
+		}
+	}
+	if received.N > 0 {
+		c.Receives = received.Sum / float64(received.N)
+	}
+	c.Lost, err = w.unsettled()
+	return err
+}
+
+// measure compares what was admitted with the bound.
+func (c *cell) measure(w *world, f form, best []*tally, series bool) {
+	for i, tr := range w.tracks {
+		got := w.tallies[tr.key()]
+		if series {
+			c.Series = append(c.Series, got, best[i])
+		}
+		if tr.unmeasured {
+			continue
+		}
+		mine, bound := tr.series(got), tr.series(best[i])
+		for _, p := range w.phases {
+			r := row{
+				Track: tr.name, Phase: p.name,
+				Got:       sum(mine, p.from, p.to),
+				Bound:     sum(bound, p.from, p.to),
+				Ceiling:   w.ceiling(tr, f.hold, p.from, p.to),
+				Successes: sum(got.Requests, p.from, p.to),
+				Throttles: sum(got.Throttled, p.from, p.to),
+				Errors:    sum(got.Errors, p.from, p.to),
+			}
+			if p.want != nil {
+				r.want = p.want(f)
+			}
+			r.Goodput = r.Got / r.Bound
+			r.PerMille = 1000 * r.Throttles / max(r.Successes, 1)
+			minutes := (p.to - p.from).Minutes()
+			r.Got, r.Bound, r.Ceiling = r.Got/minutes, r.Bound/minutes, r.Ceiling/minutes
+			c.Rows = append(c.Rows, r)
+		}
+		if i == 0 {
+			for _, st := range w.settles {
+				c.Settles = append(c.Settles, settle(w.scenario, tr, st, mine, f))
+			}
+			if tr.count > 0 {
+				c.FirstSecond = sum(mine, tr.from, tr.from+time.Second)
+			}
+		}
+	}
+}
+
+// settle finds when the mean over the next half minute is at the level of what
+// the quota leaves; over the next minute where the limiter counts minutes, in
+// which the order of starts is anybody's.
+func settle(s *scenario, tr track, st settling, mine []float64, f form) took {
+	over := 30 * time.Second
+	if f.minutes {
+		over = time.Minute
+	}
+	out := took{st.name, -1, st.within.Seconds()}
+	for after := time.Duration(0); st.after+after+over <= s.length; after += time.Second {
+		from, to := st.after+after, st.after+after+over
+		if sum(mine, from, to) >= st.level*s.ceiling(tr, 0, from, to) {
+			out.Took = after.Seconds()
+			break
+		}
+	}
+	return out
+}
+
+// misses says which targets the cell does not meet.
+func (c *cell) misses(told float64) (all []string) {
+	if c.Error != "" {
+		return []string{"error"}
+	}
+	for _, r := range c.Rows {
+		goodput := r.Goodput
+		if told > 0 {
+			goodput /= told
+		}
+		// Figures are printed to a tenth of a percent, and judged so.
+		if r.want.goodput > 0 && goodput < r.want.goodput-0.0005 {
+			all = append(all, "goodput "+r.Phase)
+		}
+		if most := r.Successes*r.want.throttles/1000 + r.want.extra; r.want.throttles > 0 && r.Throttles > most {
+			all = append(all, "429s "+r.Phase)
+		}
+	}
+	for _, t := range c.Settles {
+		if t.Took < 0 || t.Took > t.Within {
+			all = append(all, "settle "+t.Name)
+		}
+	}
+	if c.Lost > 0 || c.Twice > 0 {
+		all = append(all, "lost or twice")
+	}
+	return all
+}
+
+// median returns the cell of the seeds whose first row's goodput is the median,
+// with every figure the median of its own.
+func median(cells []cell) cell {
+	mid := func(of func(*cell) float64) float64 {
+		var vs []float64
+		for i := range cells {
+			vs = append(vs, of(&cells[i]))
+		}
+		slices.Sort(vs)
+		return vs[len(vs)/2]
+	}
+	m := cells[0]
+	m.Rows, m.Settles = slices.Clone(m.Rows), slices.Clone(m.Settles)
+	for i := range m.Rows {
+		m.Rows[i].Goodput = mid(func(c *cell) float64 { return c.Rows[i].Goodput })
+		m.Rows[i].PerMille = mid(func(c *cell) float64 { return c.Rows[i].PerMille })
+		m.Rows[i].Throttles = mid(func(c *cell) float64 { return c.Rows[i].Throttles })
+		m.Rows[i].Successes = mid(func(c *cell) float64 { return c.Rows[i].Successes })
+	}
+	for i := range m.Settles {
+		m.Settles[i].Took = mid(func(c *cell) float64 { return c.Settles[i].Took })
+	}
+	for _, c := range cells[1:] {
+		m.Lost, m.Twice, m.Failed = m.Lost+c.Lost, m.Twice+c.Twice, m.Failed+c.Failed
+		m.CPU += c.CPU
+		if m.Error == "" {
+			m.Error = c.Error
+		}
+	}
+	return m
+}

@@ -5,8 +5,8 @@ import "time"
 // Cause is why a gate is closed.
 type Cause uint8
 
-// The causes. They differ in their constants only: how soon the first probe
-// goes, and how the interval grows while probes fail.
+// The causes, the worse ones later. They differ in their constants only: how
+// soon the first probe goes, and how the interval grows while probes fail.
 const (
 	Open    Cause = iota
 	Broken        // the service is away or out of capacity: the breaker
@@ -63,13 +63,16 @@ func (g *Gate) pass() (probe bool) {
 }
 
 // shut closes the gate, or after a failed probe keeps it closed for longer. It
-// says whether the gate was not closed for this cause before.
+// says whether the gate was not closed for this cause before. Of the stragglers
+// that were in flight when it closed only a worse cause is news.
 func (g *Gate) shut(c Cause, probe bool, now time.Time) (news bool) {
-	if g.cause == c && !probe {
-		return false // a straggler of the flight that closed it
+	if g.cause >= c && !probe {
+		return false
 	}
 	news = g.cause != c
-	g.probing = false
+	if probe {
+		g.probing = false
+	}
 	if news {
 		g.cause, g.interval = c, probes[c].first
 	} else {

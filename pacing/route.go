@@ -83,8 +83,9 @@ func (r *Route) End(t Ticket, o Outcome, settled int64, job uint64, now time.Tim
 	default: // a day that is gone says nothing about the minute
 		r.Ledger.Cancel(t.grant, now)
 	}
+	probe := t.probe && r.Gate.probing // else the gate was opened meanwhile
 	if o == Cancelled {
-		if t.probe {
+		if probe {
 			r.Gate.abandon()
 		}
 		return false
@@ -94,25 +95,28 @@ func (r *Route) End(t Ticket, o Outcome, settled int64, job uint64, now time.Tim
 	switch o {
 	case Unavailable:
 		r.row.add(o, job)
-		if t.probe || r.row.count >= breakAfter && r.row.jobs() >= fromJobs {
-			return r.Gate.shut(Broken, t.probe, now)
+		if probe || r.row.count >= breakAfter && r.row.jobs() >= fromJobs {
+			return r.Gate.shut(Broken, probe, now)
 		}
 	case Unauthorized:
 		r.row.add(o, job)
-		if t.probe || r.row.jobs() >= fromJobs {
-			return r.Gate.shut(Stopped, t.probe, now)
+		if probe || r.row.jobs() >= fromJobs {
+			return r.Gate.shut(Stopped, probe, now)
 		}
 	case Exhausted:
-		return r.Gate.shut(Parked, t.probe, now)
-	default:
+		return r.Gate.shut(Parked, probe, now)
+	case Answered:
 		r.row = row{}
-		if o == Answered {
-			r.successes++
-		}
-		// A straggler's success says nothing about a gate that closed after it
-		// started; a day that is gone can still answer what it had admitted.
-		if t.probe || r.Gate.cause == Broken && o == Answered {
+		r.successes++
+		// A straggler's success says nothing of a day that is gone: it was admitted
+		// before.
+		if probe || r.Gate.cause == Broken {
 			return r.Gate.open()
+		}
+	default: // neither the one nor the other: let another probe go
+		r.row = row{}
+		if probe {
+			r.Gate.abandon()
 		}
 	}
 	return false

@@ -87,6 +87,7 @@ func (w *Worker) live(t *task) {
 		w.stats.receives(t.d.Receives)
 		t.lease.delete()
 	case dropped:
+		t.lease.release(0) // if it lapsed and was not told to be gone
 	}
 }
 
@@ -114,7 +115,10 @@ func (w *Worker) answer(t *task, problem error) ending {
 	if problem != nil {
 		return w.unreadable(t, problem)
 	}
-	w.disp.admit(t)
+	unknown := w.choose(t)
+	if unknown == nil {
+		w.disp.admit(t)
+	}
 	verdict, err := w.look(t)
 	switch {
 	case err != nil:
@@ -123,6 +127,8 @@ func (w *Worker) answer(t *task, problem error) ending {
 		return w.copyStored(t)
 	case verdict == job.Contested:
 		return w.bury(t, conflict)
+	case unknown != nil:
+		return w.bury(t, unknown)
 	case t.d.Receives > w.o.MaxReceives:
 		return w.bury(t, tooManyReceives)
 	}
@@ -155,7 +161,7 @@ func (w *Worker) answer(t *task, problem error) ending {
 		case over:
 			return w.finish(t, g, nil, failure)
 		case next > w.o.Hold:
-			return back(next)
+			return back(min(next, slowestFloor, t.nextMoment(time.Now())))
 		case !w.pause(t, next):
 			return w.giveUp(t)
 		}
@@ -196,13 +202,16 @@ func (w *Worker) read(t *task) (problem error) {
 	if !j.Deadline.IsZero() {
 		t.deadline = earlier(t.deadline, j.Deadline.Add(-t.offset))
 	}
-	return w.choose(t)
+	return nil
 }
 
 // resolve reads the whole job behind a pointer, as soon as it fits.
 func (w *Worker) resolve(t *task, pointer job.Job) (job.Job, error) {
 	if w.o.Payloads == nil {
 		return job.Job{}, &job.Failure{Reason: job.Payload, Message: "payload: no payload prefix is configured"}
+	}
+	if t.d.Receives > w.o.MaxReceives {
+		return job.Job{}, tooManyReceives // what it holds may be what kills us
 	}
 	// Its size is known only once it is read, so the largest is set aside.
 	if !w.room.take(w.taking, job.MaxPayload) {
@@ -222,7 +231,7 @@ func (w *Worker) resolve(t *task, pointer job.Job) (job.Job, error) {
 }
 
 // choose finds the models that may answer the job.
-func (w *Worker) choose(t *task) error {
+func (w *Worker) choose(t *task) *job.Failure {
 	alias, ok := w.o.Resolve(t.job.Model)
 	if !ok {
 		w.mixes[t.source].note(nil)
@@ -326,6 +335,7 @@ func (w *Worker) insist(pointless <-chan struct{}, limit time.Duration, call fun
 
 // pause keeps the lease for a while, and says whether it was kept to the end.
 func (w *Worker) pause(t *task, d time.Duration) bool {
+	w.disp.rejoin(t)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -347,22 +357,32 @@ func (t *task) size(m *model) pacing.Size {
 	return pacing.Size{}
 }
 
-// strike takes a model off the chain and says whether another is left.
-func (t *task) strike(m *model) bool {
-	for i, c := range t.chain {
-		if c.model == m && len(t.chain) > 1 {
-			t.chain = append(t.chain[:i:i], t.chain[i+1:]...)
-			t.record.again()
-			return true
+// asked is the model that the job asks for.
+func (t *task) asked() *model { return t.chain[0].model }
+
+// unstruck is what is left of the chain: one model at least.
+func (t *task) unstruck() (left []*model) {
+	for _, c := range t.chain {
+		if !t.record.struck[c.model] {
+			left = append(left, c.model)
 		}
 	}
-	return false
+	return left
+}
+
+// strike takes a model off the chain, unless it is the last.
+func (t *task) strike(m *model) bool {
+	if len(t.unstruck()) < 2 {
+		return false
+	}
+	t.record.strike(m)
+	return true
 }
 
 // mayTry says whether the task may be sent on the route: one that was stopped
 // wants probes by jobs that it has not refused.
-func (t *task) mayTry(r *route) bool {
-	return r.Gate.Cause() != pacing.Stopped || !t.record.refusedOn(r)
+func (t *task) mayTry(r *route, now time.Time) bool {
+	return r.Gate.Cause() != pacing.Stopped || !t.record.refusedOn(r, now)
 }
 
 // expired says whether the effective deadline has passed.
@@ -372,7 +392,7 @@ func (t *task) expired(now time.Time) bool { return now.After(t.deadline) }
 func (t *task) nextMoment(now time.Time) time.Duration {
 	next := t.deadline.Sub(now) + time.Millisecond
 	if len(t.chain) > 1 {
-		late := t.submitted.Add(t.chain[0].model.FallbackAfter).Sub(now)
+		late := t.submitted.Add(t.asked().FallbackAfter).Sub(now)
 		if late > 0 {
 			next = min(next, late)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// lowerTurns: of so many grants on a quota, each queue after the first gets
+	// lowerTurns: of so many grants of a model, each queue after the first gets
 	// one before all others, so that none starves: 5 %.
 	lowerTurns = 20
 	// linePatience is how long a wait may get for the first in a line, and for
@@ -23,9 +23,12 @@ const (
 	// whole line through SQS once more. A minute for the quota to refill, and a
 	// margin.
 	linePatience = 75 * time.Second
-	// firstCharge is what a job is believed to cost, in tokens, until one was seen.
-	firstCharge = 1000
+	// firstTook is what an invocation is believed to take until one was seen.
+	firstTook = time.Second
 )
+
+// firstCharge is what a job is believed to cost until one was seen.
+var firstCharge = pacing.Charge{Reserve: 1000, Expect: 1000, Input: 500}
 
 // dispatcher hands out grants. It alone knows routes, lines and waiting tasks,
 // under one mutex; nothing under it blocks. Its one loop is pump: who may start
@@ -59,7 +62,6 @@ type quotaKey struct{ region, name string }
 type quota struct {
 	quotaKey
 	ledger *pacing.Ledger
-	turn   int    // grants so far
 	pass   uint64 // the pass of pump in which a job that comes first claimed it
 }
 
@@ -80,11 +82,13 @@ type model struct {
 	held     []int       // tasks not yet started that want this model, by source
 	waiting  int         // tasks in the lines
 	inFlight int
-	charge   float64   // what a job costs on average, tokens
-	horizon  time.Time // where the forecast of released jobs ends
-	stalled  time.Time // since when jobs are released and none starts; zero: they do
-	bound    bool      // since the last pump, the quota was the limit
-	pass     uint64    // the pass of pump that found that its first task can't start
+	turns    int           // grants so far
+	charge   pacing.Charge // what a job costs on average
+	took     time.Duration // what an invocation takes on average
+	horizon  time.Time     // where the forecast of released jobs ends
+	stalled  time.Time     // since when jobs are released and none starts; zero: they do
+	bound    bool          // since the last pump, the quota was the limit
+	pass     uint64        // the pass of pump that found that its first task can't start
 	counts   modelCounts
 }
 
@@ -107,7 +111,7 @@ func newDispatcher(w *Worker, o Options) *dispatcher {
 	}
 	for _, mo := range o.Models {
 		m := &model{
-			ModelOptions: mo, charge: firstCharge,
+			ModelOptions: mo, charge: firstCharge, took: firstTook,
 			lines: make([]list.List, len(o.Sources)), held: make([]int, len(o.Sources)),
 		}
 		for _, ro := range mo.Routes {
@@ -152,7 +156,14 @@ func (d *dispatcher) admit(t *task) {
 	if size := t.chain[0].size; size.MaxTokens == 0 && !size.NoOutput {
 		d.stats.unbounded++
 	}
-	d.count(t, t.chain[0].model)
+	d.count(t, t.asked())
+}
+
+// rejoin counts a task again that will want another grant.
+func (d *dispatcher) rejoin(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count(t, t.unstruck()[0])
 }
 
 // leave ends what arrive and admit began.
@@ -244,18 +255,19 @@ func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
 // place chooses the model whose line the task stands in, and tells how long the
 // wait there will be. Caller holds mu.
 func (d *dispatcher) place(t *task, now time.Time) (m *model, wait time.Duration) {
-	m = t.chain[0].model
-	switch {
-	case m.FallbackAfter > 0 && !now.Before(t.submitted.Add(m.FallbackAfter)):
-		for _, c := range t.chain[1:] {
-			if c.model.wait(t, now) < m.wait(t, now) {
-				m = c.model
+	chain := t.unstruck()
+	m = chain[0]
+	switch late := t.asked().FallbackAfter; {
+	case late > 0 && !now.Before(t.submitted.Add(late)):
+		for _, c := range chain[1:] {
+			if c.wait(t, now) < m.wait(t, now) {
+				m = c
 			}
 		}
-	case m.out():
-		for _, c := range t.chain[1:] {
-			if !c.model.out() {
-				m = c.model
+	case m.out() && m.soonest(t, now).After(now): // else this task is the probe
+		for _, c := range chain[1:] {
+			if c.open() {
+				m = c
 				break
 			}
 		}
@@ -315,7 +327,7 @@ func (d *dispatcher) pump(now time.Time) {
 func (m *model) first(t *task, pass uint64, now time.Time) (best *route, charge pacing.Charge, at time.Time) {
 	size := t.size(m)
 	for _, r := range m.routes {
-		if r.quota.pass == pass || !t.mayTry(r) {
+		if r.quota.pass == pass || !t.mayTry(r, now) {
 			continue
 		}
 		c := r.Estimator.Estimate(size, t.d.Group)
@@ -332,8 +344,10 @@ func (d *dispatcher) start(t *task, m *model, r *route, c pacing.Charge, now tim
 	d.inFlight++
 	m.inFlight++
 	m.stalled = time.Time{}
-	m.charge += (float64(c.Expect) - m.charge) / 20
-	r.quota.turn++
+	m.charge.Reserve += (c.Reserve - m.charge.Reserve) / 20
+	m.charge.Expect += (c.Expect - m.charge.Expect) / 20
+	m.charge.Input += (c.Input - m.charge.Input) / 20
+	m.turns++
 	r.counts.reserved += c.Reserve
 	t.grant = &grant{model: m, route: r, ticket: r.Start(c, now)}
 	t.signal()
@@ -347,6 +361,7 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	defer d.mu.Unlock()
 	m, r := g.model, g.route
 	if o == pacing.Answered {
+		m.took += (now.Sub(g.ticket.Start) - m.took) / 20
 		r.counts.invocations++
 		r.counts.latency.Observe(now.Sub(g.ticket.Start).Seconds())
 		settled = g.ticket.Charge.Expect
@@ -388,15 +403,17 @@ func (d *dispatcher) successes(r *route) uint64 {
 	return r.Successes()
 }
 
-// whole is the quota of a minute, in tokens, if the grant's charge exceeds it;
-// else 0.
-func (d *dispatcher) whole(g *grant) float64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !g.route.Ledger.Oversize(g.ticket.Charge) {
-		return 0
+// whole is the largest quota of a minute that the model has, in tokens, if the
+// grant's charge exceeds it; else 0. A part of a quota that is too small makes
+// no job too large.
+func (g *grant) whole() (most float64) {
+	for _, r := range g.model.routes {
+		if r.undivided == 0 || float64(g.ticket.Charge.Reserve) <= r.undivided {
+			return 0
+		}
+		most = max(most, r.undivided)
 	}
-	return g.route.undivided
+	return most
 }
 
 // oversize fails a job that no route's whole quota could ever admit: with its
@@ -419,11 +436,12 @@ func (d *dispatcher) oversize(t *task) *job.Failure {
 		"max_tokens and half of the estimated input are %.0f tokens, the largest quota is %.0f a minute", needs, most)}
 }
 
-// suspend stops or resumes the starting of jobs.
-func (d *dispatcher) suspend(yes bool) {
+// suspend stops or resumes the starting of jobs. It asks whether to under its
+// lock, so that of two changes the later counts.
+func (d *dispatcher) suspend(whether func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.suspended = yes
+	d.suspended = whether()
 	d.pump(time.Now())
 }
 
@@ -494,7 +512,7 @@ func (m *model) head() *task {
 
 // turn returns the source that comes before all others now, or 0.
 func (m *model) turn() int {
-	if i := m.routes[0].quota.turn % lowerTurns; i < len(m.lines) {
+	if i := m.turns % lowerTurns; i < len(m.lines) {
 		return i
 	}
 	return 0

@@ -60,7 +60,7 @@ func (m *model) each() time.Duration {
 		if r.Gate.Cause() != pacing.Open {
 			continue
 		}
-		d := r.Ledger.Forecast(1, m.charge)
+		d := r.Ledger.Forecast(1, float64(m.charge.Expect))
 		if d <= 0 {
 			return 0
 		}
@@ -72,14 +72,17 @@ func (m *model) each() time.Duration {
 	return time.Duration(float64(time.Second) / perSecond)
 }
 
-// soonest is the earliest start of an average job on any route; where the task
-// is given, on those that it may probe.
+// soonest is the earliest start on any route, of the task or, without one, of an
+// average job.
 func (m *model) soonest(t *task, now time.Time) time.Time {
 	at := now.Add(never)
-	c := pacing.Charge{Reserve: int64(m.charge), Expect: int64(m.charge), Input: int64(m.charge)}
 	for _, r := range m.routes {
-		if t != nil && !t.mayTry(r) {
-			continue
+		c := m.charge
+		if t != nil {
+			if !t.mayTry(r, now) {
+				continue
+			}
+			c = r.Estimator.Estimate(t.size(m), t.d.Group)
 		}
 		at = earlier(at, r.When(c, now))
 	}
@@ -105,11 +108,17 @@ func (m *model) capacity(hold time.Duration, now time.Time) int {
 	case !m.open():
 		return 1 // the probe
 	}
-	most := 2*m.MaxInFlight - m.inFlight
+	most := m.MaxInFlight - m.inFlight + m.turnover(left)
 	if each := m.each(); each > 0 {
 		most = min(most, 1+int(left/each))
 	}
 	return most
+}
+
+// turnover is how many of the model's invocations will end within the time and
+// leave their slots to others.
+func (m *model) turnover(within time.Duration) int {
+	return int(min(float64(m.inFlight)*float64(within)/float64(max(m.took, time.Millisecond)), float64(m.MaxInFlight)))
 }
 
 // want is how many more messages of a source with this mix of models are worth
@@ -122,8 +131,9 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 		return 0
 	}
 	var want, held, anywhere int
-	total := 0
+	total, turnover := 0, 0
 	for _, m := range d.order {
+		turnover += m.turnover(d.hold * 3 / 4)
 		capacity, before := m.capacity(d.hold*3/4, now), 0
 		for _, n := range m.held[:source+1] {
 			before += n
@@ -145,7 +155,7 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 	}
 	arriving := d.arriving[source]
 	want -= arriving
-	free := d.slots - total - arriving // as many may wait as may run
+	free := min(d.slots, d.slots-d.inFlight+turnover) - total - arriving // as many may wait as will get a slot
 	switch {
 	case anywhere == 0 || free <= 0:
 		return 0
@@ -166,7 +176,9 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 		m.stalled = now
 	}
 	var delay time.Duration
-	if m.open() {
+	if m.open() && m.oversize(t) {
+		delay = m.soonest(t, now).Sub(now) - d.hold // the whole minute that it needs is nobody else's place
+	} else if m.open() {
 		// A little before its place, and together with its neighbours there: one
 		// receive brings them back.
 		m.horizon = later(m.horizon, now.Add(m.wait(t, now)))
@@ -177,6 +189,16 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	}
 	delay = min(delay, t.nextMoment(now), t.lease.received.Add(longestRelease).Sub(now))
 	return max(delay, floor(m.stalled, now))
+}
+
+// oversize says whether the task needs a minute of its own on every open route.
+func (m *model) oversize(t *task) bool {
+	for _, r := range m.routes {
+		if r.Gate.Cause() == pacing.Open && !r.Ledger.Oversize(r.Estimator.Estimate(t.size(m), t.d.Group)) {
+			return false
+		}
+	}
+	return true
 }
 
 // away counts a released task until it is due.

@@ -44,6 +44,7 @@ type record struct {
 type refusal struct {
 	confirmed int
 	successes uint64 // of the route, at the last refusal
+	at        time.Time
 }
 
 func (r *registry) start() {
@@ -100,7 +101,7 @@ func (r *registry) oldest(now time.Time) time.Time {
 }
 
 func (r *record) worth() bool {
-	return r.throttles+r.tries+r.oversize+len(r.refusals)+len(r.struck) > 0
+	return r.throttles+r.unavailable+r.tries+r.oversize+len(r.refusals)+len(r.struck) > 0
 }
 
 const (
@@ -114,6 +115,9 @@ const (
 	triesOver = 6 * time.Hour
 	// maxRefusals, each followed by another job's success, reject a job.
 	maxRefusals = 3
+	// refusalCounts is how long a refused job is no probe of a stopped route.
+	// Others go first; but where there are no others, somebody has to.
+	refusalCounts = 5 * time.Minute
 )
 
 // fail counts an unavailable answer and says whether the job is at its end on
@@ -144,8 +148,9 @@ func (r *record) again() {
 	r.firstTry = time.Time{}
 }
 
-// refuse counts a refusal on the route.
-func (r *record) refuse(on *route, successes uint64) {
+// refuse counts a refusal on the route, which has answered so many others by
+// now, and says whether it has refused this job often enough.
+func (r *record) refuse(on *route, successes uint64, now time.Time) (over bool) {
 	if r.refusals == nil {
 		r.refusals = map[*route]refusal{}
 	}
@@ -153,21 +158,22 @@ func (r *record) refuse(on *route, successes uint64) {
 	if again && successes > f.successes {
 		f.confirmed++
 	}
-	f.successes = successes
+	f.successes, f.at = successes, now
 	r.refusals[on] = f
-}
-
-func (r *record) refusedOn(on *route) bool {
-	_, yes := r.refusals[on]
-	return yes
-}
-
-// refusedForGood says whether the route, which has answered so many others by
-// now, has refused this job often enough.
-func (r *record) refusedForGood(on *route, successes uint64) bool {
-	f, yes := r.refusals[on]
-	if yes && successes > f.successes {
-		f.confirmed++
-	}
 	return f.confirmed >= maxRefusals
+}
+
+// refusedOn says whether the route has refused the job of late.
+func (r *record) refusedOn(on *route, now time.Time) bool {
+	f, yes := r.refusals[on]
+	return yes && now.Sub(f.at) < refusalCounts
+}
+
+// strike takes a model off the job's chain.
+func (r *record) strike(m *model) {
+	if r.struck == nil {
+		r.struck = map[*model]bool{}
+	}
+	r.struck[m] = true
+	r.again()
 }

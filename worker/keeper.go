@@ -32,17 +32,18 @@ const (
 // is settled, once, by release or delete; or it is lost.
 type lease struct {
 	keeper   *keeper
-	handle   string
-	received time.Time
+	received time.Time     // a moment before SQS's clock of it started
+	gone     chan struct{} // closed when the lease is lost before it was settled
 
 	// Below: guarded by keeper.mu.
+	handle   string
+	limit    time.Time // the end of SQS's 12 hours
 	deadline time.Time // when SQS will show the message again
 	do       operation
 	delay    time.Duration // of a release
 	at       time.Time     // when the operation is due
 	in       *list.List    // the agenda that holds it; nil while a call is under way
 	elem     *list.Element
-	gone     chan struct{} // closed when the lease is lost before it was settled
 }
 
 type operation uint8
@@ -81,7 +82,7 @@ func newKeeper(q Queue, visibility time.Duration, log *slog.Logger, s *stats) *k
 // moment before SQS started its clock.
 func (k *keeper) add(handle string, asked time.Time) *lease {
 	l := &lease{
-		keeper: k, handle: handle, received: asked,
+		keeper: k, handle: handle, received: asked, limit: asked.Add(maxLease),
 		deadline: asked.Add(k.visibility), gone: make(chan struct{}),
 	}
 	k.mu.Lock()
@@ -118,36 +119,36 @@ func (l *lease) settle(do operation, delay time.Duration) {
 	k.schedule(l, do, time.Now().Add(linger))
 }
 
-// adopt makes the lease go on with the handle of a newer delivery of its
-// message: SQS may honour only the latest.
-func (l *lease) adopt(newer *lease) {
+// adopt ends another lease of the same message, and where that is of a newer
+// delivery goes on with its handle: SQS may honour only the latest.
+func (l *lease) adopt(other *lease) {
 	k := l.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.unschedule(newer)
-	newer.do = settled
-	k.leases--
-	l.handle, l.received = newer.handle, newer.received
-	if l.do == settled {
-		// Lost in the meantime and found again; who holds it has been told that it
-		// is lost, so only a delete can follow.
+	if other.do == settled {
+		return // lost already
+	}
+	k.unschedule(other)
+	k.end(other)
+	if other.received.Before(l.received) {
 		return
 	}
-	l.deadline = newer.deadline
+	l.handle, l.limit = other.handle, other.limit
+	if l.do == settled {
+		return // lost, and its holder was told: only a delete can follow
+	}
+	l.deadline = later(l.deadline, other.deadline)
 	if l.in != nil && l.do == extend {
 		k.unschedule(l)
-		k.schedule(l, extend, newer.at)
+		k.schedule(l, extend, other.at)
 	}
 }
 
 // held says whether the lease is ours still.
 func (l *lease) held() bool {
-	select {
-	case <-l.gone:
-		return false
-	default:
-		return true
-	}
+	l.keeper.mu.Lock()
+	defer l.keeper.mu.Unlock()
+	return l.do != settled && time.Now().Before(l.deadline)
 }
 
 // schedule puts the lease on the agenda of an operation. Caller holds mu.
@@ -262,7 +263,7 @@ func (k *keeper) due(now time.Time) (do operation, batch []*lease, next time.Tim
 }
 
 // left is how much longer SQS lets anybody keep this receipt invisible.
-func (l *lease) left(now time.Time) time.Duration { return l.received.Add(maxLease).Sub(now) }
+func (l *lease) left(now time.Time) time.Duration { return l.limit.Sub(now) }
 
 // perform does one operation on each lease of a batch, all of one kind, and
 // puts on the agenda what follows.
@@ -308,6 +309,9 @@ func (k *keeper) perform(ctx context.Context, do operation, batch []*lease) {
 func (k *keeper) after(l *lease, did operation, change job.Visibility, err error, asked, now time.Time) {
 	wish := l.do // differs from did when the lease was settled during the call
 	switch {
+	case wish == settled: // given up for another lease of its message
+	case errors.Is(err, job.ErrGone) && change.Handle != l.handle:
+		k.schedule(l, wish, now) // a newer handle was adopted during the call
 	case err == nil && did == extend:
 		l.deadline = asked.Add(change.For)
 		if wish != extend {

@@ -219,3 +219,64 @@ func TestNewerDeliveryGivesItsHandle(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A newer delivery is adopted while its own extension is under way.
+func TestAdoptedDuringItsExtension(t *testing.T) {
+	calls := withKeeper(t, &script{took: 5 * time.Second}, func(k *keeper) {
+		l, newer := k.add("old", time.Now()), k.add("new", time.Now())
+		time.Sleep(62 * time.Second) // both heartbeats are under way
+		l.adopt(newer)
+		time.Sleep(10 * time.Second)
+		l.delete()
+	})
+	if last := calls[len(calls)-1]; !strings.HasSuffix(last, "delete new") {
+		t.Errorf("the last call was %q", last)
+	}
+}
+
+// A newer delivery that was lost before it was adopted is not counted twice.
+func TestAdoptedWhenItWasLost(t *testing.T) {
+	s := &script{fail: func(op, handle string) error {
+		if op == "visible" && handle == "new" {
+			return job.ErrGone
+		}
+		return nil
+	}}
+	calls := withKeeper(t, s, func(k *keeper) {
+		newer := k.add("new", time.Now())
+		time.Sleep(61 * time.Second)
+		l, other := k.add("old", time.Now()), k.add("other", time.Now())
+		l.adopt(newer)
+		l.delete()
+		time.Sleep(10 * time.Second)
+		other.release(0)
+	})
+	if last := calls[len(calls)-1]; !strings.HasSuffix(last, "visible other 0s") {
+		t.Errorf("the other lease was never released: %q", calls)
+	}
+}
+
+// Deleting with an older handle says yes and deletes nothing.
+func TestOlderDeliveryGivesNoHandle_JustSaying1584(t *testing.T) {
+	calls := withKeeper(t, &script{}, func(k *keeper) {
+		older := k.add("older", time.Now())
+		time.Sleep(30 * time.Second)
+		newer := k.add("newer", time.Now())
+		newer.adopt(older)
+		newer.delete()
+	})
+	if last := calls[len(calls)-1]; !strings.HasSuffix(last, "delete newer") {
+		t.Errorf("the last call was %q", last)
+	}
+}
+
+// While extensions hang, the lease ends when SQS says, not when the call does.
+func TestLeaseIsNotHeldPastItsEnd(t *testing.T) {
+	withKeeper(t, &script{took: 10 * time.Minute}, func(k *keeper) {
+		l := k.add("a", time.Now())
+		time.Sleep(121 * time.Second)
+		if l.held() {
+			t.Error("held after 121 s of 120")
+		}
+	})
+}

@@ -25,7 +25,10 @@ type outage struct {
 	mu    sync.Mutex
 	cause error
 	since time.Time
+	last  time.Time // the last failure
 	good  time.Time // the last success
+
+	watching bool
 }
 
 const (
@@ -57,12 +60,16 @@ func (o *outage) report(made time.Time, err error) {
 	}
 	if err == nil {
 		o.good = time.Now()
+	} else {
+		o.last = time.Now()
 	}
+	watch := began && o.check != nil && !o.watching
+	o.watching = o.watching || watch
 	o.mu.Unlock()
 	switch {
 	case began:
 		o.log.Error("dependency away", "dependency", o.name, "error", err)
-		if o.check != nil {
+		if watch {
 			go o.watch()
 		}
 	case ended:
@@ -74,6 +81,11 @@ func (o *outage) report(made time.Time, err error) {
 }
 
 func (o *outage) watch() {
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.watching = false
+	}()
 	for n := 0; o.err() != nil; n++ {
 		if !sleep(o.run, pacing.Backoff(n, checkFirst, checkLongest, 1)) {
 			return
@@ -86,11 +98,13 @@ func (o *outage) watch() {
 	}
 }
 
-// err returns what is wrong now, or nil.
+// err returns what is wrong now, or nil. Without a check, what nobody has found
+// wrong again for as long as the longest release is taken for mended: nobody may
+// have had a reason to ask.
 func (o *outage) err() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.cause == nil {
+	if o.cause == nil || o.check == nil && time.Since(o.last) > 2*slowestFloor {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", o.name, o.cause)

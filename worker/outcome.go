@@ -76,7 +76,7 @@ func (w *Worker) treat(t *task, g *grant, f *job.Failure) (next time.Duration, o
 	switch f.Reason {
 	case job.Throttled:
 		t.throttles++
-		if whole := w.disp.whole(g); whole > 0 && g.ticket.Alone {
+		if whole := g.whole(); whole > 0 && g.ticket.Alone {
 			if rec.oversize++; rec.oversize >= maxOversize {
 				f.Reason = job.Oversize
 				f.Message = fmt.Sprintf("the request reserves %d tokens, the quota is %.0f a minute; throttled %d times with nothing else in flight: %s",
@@ -89,10 +89,9 @@ func (w *Worker) treat(t *task, g *grant, f *job.Failure) (next time.Duration, o
 		t.throttles++
 		return 0, false
 	case job.Unauthorized:
-		rec.refuse(g.route, w.disp.successes(g.route))
-		return jitter(refusedFor), rec.refusedForGood(g.route, w.disp.successes(g.route))
+		return jitter(refusedFor), rec.refuse(g.route, w.disp.successes(g.route), now)
 	case job.Rejected:
-		return 0, g.model == t.chain[0].model || !t.strike(g.model)
+		return 0, g.model == t.asked() || !t.strike(g.model)
 	default:
 		if w.disp.fail(t, g.route, f.Timeout, now) {
 			return 0, !t.strike(g.model)
@@ -228,7 +227,7 @@ func (t *task) again() job.Message {
 // renew turns the release of a delivery that was received often into a fresh
 // message, unless it can't.
 func (w *Worker) renew(t *task, delay time.Duration) ending {
-	if t.d.Receives < renewFrom || t.record == nil || w.taking.Err() != nil {
+	if t.d.Receives < renewFrom || w.taking.Err() != nil || !t.lease.held() {
 		return back(delay)
 	}
 	m := t.again()

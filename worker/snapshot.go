@@ -159,11 +159,11 @@ func (d *dispatcher) failed(g *grant, f *job.Failure) {
 func (d *dispatcher) ended(t *task, r job.Result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	asked := &t.chain[0].model.counts
+	asked := &t.asked().counts
 	switch r.Status {
 	case job.Succeeded:
 		answered := d.models[r.Model]
-		if r.Model != t.chain[0].model.Alias {
+		if r.Model != t.asked().Alias {
 			asked.fallbacks++
 		}
 		asked.succeeded++

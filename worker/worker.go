@@ -150,6 +150,7 @@ func New(o Options) *Worker {
 	w.room.max = o.MaxInFlightBytes
 	w.jobs.start()
 	for _, s := range o.Sources {
+		w.keep = append(w.keep, newKeeper(s.Queue, o.Visibility, o.Log.With("queue", s.Name), &w.stats))
 		w.mixes = append(w.mixes, &mix{})
 		w.queues = append(w.queues, &outage{name: "queue " + s.Name, log: o.Log})
 	}
@@ -177,10 +178,10 @@ func (w *Worker) Run(stop context.Context) {
 
 	w.sink.run = w.calling
 	var keepers, receivers sync.WaitGroup
-	for i, s := range w.o.Sources {
-		k := newKeeper(s.Queue, w.o.Visibility, w.log.With("queue", s.Name), &w.stats)
-		w.keep = append(w.keep, k)
+	for _, k := range w.keep {
 		keepers.Go(func() { k.run(releases) })
+	}
+	for i := range w.o.Sources {
 		receivers.Go(func() { w.receiveLoop(i) })
 	}
 
@@ -210,7 +211,7 @@ var errStopping = errors.New("the drainer is stopping")
 // Ready says why the worker could not do its work now, or nil.
 func (w *Worker) Ready() error {
 	var errs []error
-	for _, o := range append([]*outage{w.sink, w.payloads, w.dead}, w.queues...) {
+	for _, o := range append([]*outage{w.sink, w.dead}, w.queues...) {
 		errs = append(errs, o.err())
 	}
 	if n := w.stats.copiesWaiting.Load(); n >= maxCopiesWaiting {
@@ -222,8 +223,10 @@ func (w *Worker) Ready() error {
 	return errors.Join(errs...)
 }
 
-// suspension is called when the sink fails or recovers: no answer is paid for
-// that can't be kept.
+// suspension is called when the sink or the copies fail or recover: no answer is
+// paid for that can't be kept.
 func (w *Worker) suspension() {
-	w.disp.suspend(w.sink.err() != nil || w.stats.copiesWaiting.Load() >= maxCopiesWaiting)
+	w.disp.suspend(func() bool {
+		return w.sink.err() != nil || w.stats.copiesWaiting.Load() >= maxCopiesWaiting
+	})
 }

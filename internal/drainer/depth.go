@@ -73,6 +73,9 @@ func (d *Drainer) watchDepths(ctx context.Context) {
 	}
 }
 
+// drainLongest bounds the estimate where nothing moves.
+const drainLongest = 365 * 24 * time.Hour
+
 // drainTime estimates how long the backlog takes at the present pace: that of
 // the slowest model, taking what is not held here (it may be released, and so in
 // flight to SQS) to be of its queue's last mix.
@@ -92,7 +95,7 @@ func (d *Drainer) drainTime(s worker.Snapshot) (time.Duration, bool) {
 	}
 	var longest time.Duration
 	for _, m := range s.Models {
-		longest = max(longest, time.Duration((jobs[m.Alias]+float64(m.Held))*float64(m.Each)))
+		longest = max(longest, time.Duration(min((jobs[m.Alias]+float64(m.Held))*float64(m.Each), float64(drainLongest))))
 	}
 	return longest, true
 }

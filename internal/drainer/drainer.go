@@ -95,8 +95,10 @@ const (
 	// preflightLimit is how long a start waits for what it needs. Longer, and a
 	// wrong name looks like a slow start; shorter, and one blip ends the task.
 	preflightLimit = time.Minute
-	// flushLimit bounds the last publication of metrics.
+	// flushLimit bounds the last publication of metrics: what is left of the
+	// grace, and flushLeast in any case.
 	flushLimit = 3 * time.Second
+	flushLeast = time.Second
 )
 
 // Run drains until ctx is done, then winds up within the grace. Its error is
@@ -122,8 +124,11 @@ func (d *Drainer) Run(ctx context.Context) error {
 		Detail: d.cfg.MetricsDetail == "route", Source: d.samples, Log: d.log,
 	})
 	go publisher.Run(background)
+	stopped := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { stopped <- time.Now() })
 	w.Run(ctx)
-	flush, cancel := context.WithTimeout(background, flushLimit)
+	left := time.Until((<-stopped).Add(d.cfg.Grace))
+	flush, cancel := context.WithTimeout(background, min(max(left, flushLeast), flushLimit))
 	defer cancel()
 	publisher.Flush(flush)
 	return nil
@@ -202,7 +207,7 @@ func (d *Drainer) options(sources []worker.Source) worker.Options {
 		for _, r := range m.Routes {
 			mo.Routes = append(mo.Routes, worker.RouteOptions{
 				Route: r.Route, Quota: r.Quota, Undivided: r.TPM,
-				Limits: pacing.Limits{RPM: r.RPM * c.QuotaFraction, TPM: r.TPM * c.QuotaFraction},
+				Limits: pacing.Limits{RPM: r.RPM * c.QuotaFraction, TPM: r.TPM * c.QuotaFraction, Firm: c.QuotaFraction < 1},
 			})
 		}
 		o.Models = append(o.Models, mo)

@@ -402,3 +402,197 @@ func (w *world) keys() (keys []string) {
 	}
 	return keys
 }
+
+// A model that was away is used again when it is back, also where every job has
+// a fallback: somebody has to be the probe.
+func TestAModelWithFallbackIsProbed(t *testing.T) {
+	inWorld(t, sim(60), withHaiku, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) {
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Unavailable, Rate: 1, Until: 2 * time.Minute}}
+		})
+		w.enqueueMany(0, 30, "sonnet", "a")
+		p := w.drain()
+		time.Sleep(10 * time.Minute)
+		for i := range 60 {
+			w.enqueueMany(0, 1, "sonnet", fmt.Sprintf("b%d-", i))
+			time.Sleep(10 * time.Second)
+		}
+		w.empty(p, 20*time.Minute)
+		by := map[string]int{}
+		for i := range 60 {
+			by[w.result(fmt.Sprintf("b%d-0", i)).Model]++
+		}
+		if by["sonnet"] < 50 {
+			w.Errorf("8 to 18 minutes after sonnet was back, answered by %v", by)
+		}
+	})
+}
+
+// Refused credentials cost a small backlog minutes, although each of its jobs
+// was refused.
+func TestASmallBacklogSurvivesRefusals(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		var on atomic.Bool
+		on.Store(true)
+		w.fault("Bedrock.", &on, denied)
+		w.enqueueMany(0, 5, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(10 * time.Minute)
+		on.Store(false)
+		w.await(15*time.Minute, func() bool { return p.model("sonnet").Succeeded == 5 })
+	})
+}
+
+// Jobs that need a whole minute leave nine in ten to the others.
+func TestOversizeJobsDoNotBlock(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {TPM: 20_000, Latency: usual, Shape: bedrocksim.Bucket(time.Minute)}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","tpm":20000}]}}`, 1, func(w *world) {
+		for i := range 4 {
+			w.enqueue(0, converse(fmt.Sprintf("big%d", i), "sonnet", 25_000, 64))
+		}
+		w.enqueueMany(0, 600, "sonnet", "j") // some 400 tokens each: 12 minutes
+		p := w.drain()
+		time.Sleep(20 * time.Minute)
+		if n := p.model("sonnet").Succeeded; n < 550 {
+			w.Errorf("%d answered in 20 minutes, want the 600 small ones", n)
+		}
+		w.empty(p, 3*time.Hour)
+		w.wantResults(map[job.Status]int{job.Succeeded: 604})
+	})
+}
+
+// While the dead-letter queue refuses, the delivery is released with a doubling
+// delay, and another drainer's success makes this one ready again.
+func TestARefusingDeadLetterQueueIsAskedLessAndLess(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.send(0, `{"id":"typo","run":"test","modle":"sonnet"}`)
+		var on atomic.Bool
+		var sends atomic.Int64
+		on.Store(true)
+		w.fault("SQS.SendMessage", &on, func(rw http.ResponseWriter, r *http.Request) {
+			sends.Add(1)
+			unavailable(rw, r)
+		})
+		p := w.drain()
+		time.Sleep(time.Hour)
+		if n := sends.Load(); n > 100 {
+			w.Errorf("%d sends to a refusing queue in an hour", n)
+		}
+		if ready := p.Snapshot().NotReadyReason; !strings.Contains(ready, "dead-letter") {
+			w.Errorf("readiness says %q", ready)
+		}
+		on.Store(false)
+		w.empty(p, time.Hour)
+		w.wantBuried(map[job.Reason]int{job.Malformed: 1})
+	})
+}
+
+func TestARefusedPayloadIsAskedForLessAndLess(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.send(0, `{"payload":"s3://results/payloads/large","id":"large","run":"test"}`)
+		var gets atomic.Int64
+		w.aws.Intercept(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == "GET" && strings.Contains(r.URL.Path, "payloads/large") {
+					gets.Add(1)
+					rw.WriteHeader(http.StatusForbidden)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		})
+		p := w.drain()
+		time.Sleep(time.Hour)
+		if n := gets.Load(); n > 50 || n < 3 {
+			w.Errorf("%d gets of one refused payload in an hour", n)
+		}
+		if ready := p.Snapshot().NotReadyReason; ready != "" {
+			w.Errorf("one payload makes the drainer unready: %q", ready)
+		}
+	})
+}
+
+// A job that fits into the account's quota is not too large because this drainer
+// may use but a part of it.
+func TestAPartOfTheQuotaMakesNoJobTooLarge(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {TPM: 20_000, Latency: usual}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","tpm":20000}]}}`, 1, func(w *world) {
+		w.cfg.QuotaFraction = 0.25
+		var on atomic.Bool
+		on.Store(true)
+		w.fault("Bedrock.", &on, func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("X-Amzn-ErrorType", "ThrottlingException")
+			rw.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(rw, `{"message":"Too many tokens, please wait before trying again."}`)
+		})
+		w.enqueue(0, converse("big", "sonnet", 8_000, 64))
+		p := w.drain()
+		time.Sleep(time.Hour)
+		on.Store(false)
+		w.empty(p, 3*time.Hour)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+	})
+}
+
+// A part of a quota is firm, even where more is accepted: but for what a bucket
+// of a minute would hold at first.
+func TestAPartOfTheQuotaIsKept(t *testing.T) {
+	inWorld(t, sim(6000), sonnetRPM, 1, func(w *world) {
+		w.cfg.QuotaFraction = 0.5 // 150 a minute
+		w.enqueueMany(0, 2000, "sonnet", "j")
+		p := w.drain()
+		last, most := int64(0), int64(0)
+		for range 8 {
+			time.Sleep(time.Minute)
+			n := p.model("sonnet").Succeeded
+			if last > 0 {
+				most = max(most, n-last)
+			}
+			last = n
+		}
+		if most > 160 {
+			w.Errorf("%d in a minute, the part is 150", most)
+		}
+	})
+}
+
+// A wait for a slot leaves the job to a drainer that has one.
+func TestSlotsAreLeftToOthers(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {RPM: 6000, Latency: bedrocksim.Latency{Base: 5 * time.Minute}}}
+	inWorld(t, models, `{"sonnet":{"max_in_flight":4,"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 1, func(w *world) {
+		a, b := w.drain(), w.drain()
+		time.Sleep(90 * time.Second)
+		w.enqueueMany(0, 12, "sonnet", "j")
+		w.await(30*time.Minute, func() bool { return a.model("sonnet").Succeeded+b.model("sonnet").Succeeded == 12 })
+		if one, other := a.model("sonnet").Succeeded, b.model("sonnet").Succeeded; min(one, other) < 4 {
+			w.Errorf("one answered %d, the other %d", one, other)
+		}
+	})
+}
+
+// Whatever hangs, the stop ends within the grace, but for the last second of
+// metrics.
+func TestTheStopKeepsItsGrace(t *testing.T) {
+	for _, prefix := range []string{"", "S3.", "SQS.", "CloudWatch.", "Bedrock."} {
+		t.Run("hanging "+prefix, func(t *testing.T) {
+			inWorld(t, sim(6000), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 1, func(w *world) {
+				w.enqueueMany(0, 2000, "sonnet", "j")
+				w.send(0, `{"modle":"x"}`)
+				p := w.drain()
+				time.Sleep(10 * time.Second)
+				var on atomic.Bool
+				on.Store(true)
+				w.fault(prefix, &on, hang)
+				time.Sleep(5 * time.Second)
+				began := time.Now()
+				if err := p.end(); err != nil {
+					w.Error(err)
+				}
+				if took := time.Since(began); took > w.cfg.Grace+1100*time.Millisecond {
+					w.Errorf("the stop took %v", took)
+				}
+				on.Store(false)
+			})
+		})
+	}
+}

@@ -87,6 +87,7 @@ func inWorld(t *testing.T, models map[string]bedrocksim.Model, modelsJSON string
 			for _, p := range w.running {
 				p.end()
 			}
+			time.Sleep(2 * time.Minute) // a hanging publication's end
 			w.aws.Close()
 		}()
 		scenario(w)

@@ -391,3 +391,32 @@ func TestForgottenGrant(t *testing.T) {
 		t.Errorf("%d in flight, want %d", v.InFlight, openMost)
 	}
 }
+
+// TestEvidenceOfWhatMayNotHaveBeenMet: a refund or a refusal that is heard of
+// right after a start may have reached the limiter before it, so the start's
+// accept proves that much less.
+func TestEvidenceOfWhatMayNotHaveBeenMet(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		end  func(l *Ledger, g Grant, now time.Time)
+		want time.Duration
+	}{
+		{"nothing ends", func(*Ledger, Grant, time.Time) {}, 3*time.Second - doubt},
+		{"a refund", func(l *Ledger, g Grant, now time.Time) { l.Settle(g, 500, now) }, 2500*time.Millisecond - doubt},
+		{"a refusal", func(l *Ledger, g Grant, now time.Time) { l.Refuse(g, now) }, 2*time.Second - doubt},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		now := start.Add(time.Hour)
+		l.Start(fixed(1_000), now)
+		before := l.Start(fixed(1_000), now) // explores: the bucket of a second is empty
+		l.explore.pace = 0
+		now = now.Add(lag)
+		l.Start(fixed(1_100), now) // meets 1.9 s of debt
+		test.end(&l, before, now.Add(lag/2))
+		l.View(now.Add(time.Second))
+		if got := l.quota[tokens].burst; got != test.want {
+			t.Errorf("%s: a bucket of %v is proved, want %v", test.name, got, test.want)
+		}
+	}
+}

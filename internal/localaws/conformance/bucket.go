@@ -20,7 +20,9 @@ import (
 
 // Bucket runs the suite of S3.
 func Bucket(t *testing.T, target Target) {
+	var names []string
 	for _, c := range bucketCases {
+		names = append(names, c.name)
 		target.run(t, c.name, false, func(ctx context.Context, t *caseT, cfg aws.Config) {
 			b := &bucket{caseT: t, ctx: ctx, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), name: unique("conformance")}
 			_, err := b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.name})
@@ -29,6 +31,7 @@ func Bucket(t *testing.T, target Target) {
 			c.run(b)
 		})
 	}
+	target.covers(t, names)
 }
 
 var bucketCases = []struct {

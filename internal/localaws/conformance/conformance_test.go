@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"cmp"
 	"os"
 	"testing"
 
@@ -11,36 +12,22 @@ import (
 	"github.com/sluicehq/sluice/internal/localaws/conformance"
 )
 
-func TestQueue(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_SQS", conformance.Queue) }
+func TestQueue(t *testing.T) {
+	suite(t, conformance.Queue, "SLUICE_TEST_ENDPOINT_SQS", func(d deviations) map[string]conformance.Deviation { return d.queue })
+}
 
-func TestBucket(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_S3", conformance.Bucket) }
+func TestBucket(t *testing.T) {
+	suite(t, conformance.Bucket, "SLUICE_TEST_ENDPOINT_S3", func(d deviations) map[string]conformance.Deviation { return d.bucket })
+}
 
-func TestMetrics(t *testing.T) { suite(t, "SLUICE_TEST_ENDPOINT_CLOUDWATCH", conformance.Metrics) }
-
-// deviations are what SLUICE_TEST_TARGET, the name of the emulator behind the
-// endpoints, is known to get wrong.
-var deviations = map[string]map[string]string{
-	"localstack": { // 4.14.0
-		"a lease ends twelve hours after its receive": "any visibility is accepted",
-		"batches refuse an entry's numbers per entry": "any delay and visibility is accepted",
-		"a delay over fifteen minutes":                "any delay is accepted",
-		"an attribute out of range":                   "any number is accepted",
-		"too many attributes":                         "any number of attributes is accepted",
-		"a move back makes new messages":              "message ID and receive count are kept",
-		"percentiles of values and counts":            "HTTP 500",
-		"fewer dimensions are another metric":         "metrics with more dimensions are added in",
-		"more than 1,000 data":                        "accepted",
-		"more than 150 values":                        "accepted",
-		"more than 30 dimensions":                     "accepted",
-		"a value that is no number":                   "accepted",
-		"a time that is too old or to come":           "accepted",
-		"an end before the start":                     "answered without data",
-	},
+func TestMetrics(t *testing.T) {
+	suite(t, conformance.Metrics, "SLUICE_TEST_ENDPOINT_CLOUDWATCH", func(d deviations) map[string]conformance.Deviation { return d.metrics })
 }
 
 // suite runs a suite on the embedded AWS, in virtual time, and against the
-// endpoint that the variable names.
-func suite(t *testing.T, variable string, run func(*testing.T, conformance.Target)) {
+// endpoint that the variable names. SLUICE_TEST_TARGET says whose endpoint that
+// is, for what it is known to get wrong; without it, nothing is.
+func suite(t *testing.T, run func(*testing.T, conformance.Target), variable string, of func(deviations) map[string]conformance.Deviation) {
 	t.Run("localaws", func(t *testing.T) {
 		t.Parallel()
 		run(t, conformance.Target{
@@ -51,14 +38,15 @@ func suite(t *testing.T, variable string, run func(*testing.T, conformance.Targe
 			},
 		})
 	})
-	t.Run("endpoint", func(t *testing.T) {
+	name := cmp.Or(os.Getenv("SLUICE_TEST_TARGET"), "endpoint")
+	t.Run(name, func(t *testing.T) {
 		t.Parallel()
 		endpoint := os.Getenv(variable)
 		if endpoint == "" {
 			t.Skip(variable + " names no endpoint")
 		}
 		run(t, conformance.Target{
-			Deviations: deviations[os.Getenv("SLUICE_TEST_TARGET")],
+			Deviations: of(known[name]),
 			Config: func(t *testing.T) aws.Config {
 				cfg, err := config.LoadDefaultConfig(t.Context())
 				if err != nil {

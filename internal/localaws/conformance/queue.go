@@ -24,13 +24,16 @@ import (
 
 // Queue runs the suite of SQS.
 func Queue(t *testing.T, target Target) {
+	var names []string
 	for _, c := range queueCases {
+		names = append(names, c.name)
 		target.run(t, c.name, c.slow, func(ctx context.Context, t *caseT, cfg aws.Config) {
 			q := &queue{caseT: t, ctx: ctx, client: sqs.NewFromConfig(cfg)}
 			q.url = q.create(unique("conformance"), c.attributes)
 			c.run(q)
 		})
 	}
+	target.covers(t, names)
 }
 
 var queueCases = []struct {
@@ -171,12 +174,12 @@ func (q *queue) delete(handle *string) error {
 	return err
 }
 
-// within checks how long f takes, with a second of grace for the network.
+// within checks how long f takes.
 func (q *queue) within(least, most time.Duration, f func()) {
 	q.Helper()
 	start := time.Now()
 	f()
-	if took := time.Since(start); took < least || took > most+time.Second {
+	if took := time.Since(start); took < least || took > most+q.grace {
 		q.Errorf("took %v, want %v to %v", took, least, most)
 	}
 }

@@ -61,6 +61,7 @@ func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, cfg.MaxInFlight
 		})
 	}
+	ac.APIOptions = append(slices.Clip(ac.APIOptions), plainBody)
 	d := &Drainer{
 		cfg: cfg, log: log,
 		sqs: sqs.NewFromConfig(ac),

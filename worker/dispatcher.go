@@ -195,29 +195,25 @@ func (d *dispatcher) count(t *task, m *model) {
 // acquire waits for the task's grant. Without one, the task is to be released
 // after the delay, unless it is lost or its time is over: its caller looks.
 func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
-	for again := false; ; {
+	for again := false; ; again = true {
 		now := time.Now()
+		held := t.lease.held()
 		d.mu.Lock()
-		m, wait := d.place(t, now)
-		patience := d.hold
-		if again || m.ahead(t) == 0 && m.open() {
-			patience = max(patience, linePatience)
+		g, delay, stays := d.stand(t, again, held, now)
+		d.pump(now) // it may be this task's turn; or the turn of those behind it
+		if g == nil {
+			g, t.grant = t.grant, nil
 		}
-		again = true
-		switch {
-		case d.stopping:
-			d.mu.Unlock()
-			return nil, 0
-		case wait > patience:
-			delay := d.delay(t, m, now)
-			d.mu.Unlock()
-			return nil, delay
-		}
-		d.count(t, m)
-		m.enter(t)
-		d.pump(now)
 		d.mu.Unlock()
-
+		switch {
+		case g != nil && !held:
+			d.settle(t, g, pacing.Cancelled, job.Usage{}, false)
+			return nil, 0
+		case g != nil || !stays:
+			return g, delay
+		}
+		// A turn that came with the grant above wakes the wait below once for
+		// nothing, at most.
 		timer := time.NewTimer(min(max(d.hold, askAgain), t.nextMoment(now)))
 		select {
 		case <-t.turn:
@@ -226,30 +222,34 @@ func (d *dispatcher) acquire(t *task) (*grant, time.Duration) {
 		case <-d.halt:
 		}
 		timer.Stop()
-
-		d.mu.Lock()
-		g := t.grant
-		if g == nil {
-			m.exit(t)
-			d.pump(time.Now()) // who stands behind may go
-		}
-		select { // a turn that came beside another event
-		case <-t.turn:
-		default:
-		}
-		t.grant = nil
-		stopping := d.stopping
-		d.mu.Unlock()
-		switch {
-		case g != nil && (stopping || !t.lease.held()):
-			d.settle(t, g, pacing.Cancelled, job.Usage{}, false)
-			return nil, 0
-		case g != nil:
-			return g, 0
-		case !t.lease.held() || t.expired(time.Now()):
-			return nil, 0
-		}
 	}
+}
+
+// stand keeps the task in the line that is right for it, or takes it out for
+// good: with its grant, or to be released after the delay. A task that stays
+// never leaves its place: behind one that waits for a whole minute, others would
+// slip through and take it. Caller holds mu.
+func (d *dispatcher) stand(t *task, again, held bool, now time.Time) (g *grant, delay time.Duration, stays bool) {
+	if g, t.grant = t.grant, nil; g != nil {
+		return g, 0, false
+	}
+	m, wait := d.place(t, now)
+	patience := d.hold
+	if again || m.ahead(t) == 0 && m.open() {
+		patience = max(patience, linePatience)
+	}
+	stays = held && !d.stopping && !t.expired(now)
+	if stays && wait > patience {
+		delay, stays = d.delay(t, m, now), false
+	}
+	if t.in != nil && (!stays || t.in != m) {
+		t.in.exit(t)
+	}
+	if stays && t.in == nil {
+		d.count(t, m)
+		m.enter(t)
+	}
+	return nil, delay, stays
 }
 
 // place chooses the model whose line the task stands in, and tells how long the

@@ -550,7 +550,7 @@ func TestAPartOfTheQuotaIsKept(t *testing.T) {
 			}
 			last = n
 		}
-		if most > 160 {
+		if most > 170 {
 			w.Errorf("%d in a minute, the part is 150", most)
 		}
 	})

@@ -179,10 +179,12 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	if m.open() && m.oversize(t) {
 		delay = m.soonest(t, now).Sub(now) - d.hold // the whole minute that it needs is nobody else's place
 	} else if m.open() {
-		// A little before its place, and together with its neighbours there: one
-		// receive brings them back.
+		// Before its place, since the pace can rise and a release can't be called
+		// back: in sight too early, it waits in the queue for room. And together
+		// with its neighbours there: one receive brings them back.
 		m.horizon = later(m.horizon, now.Add(m.wait(t, now)))
-		delay = m.horizon.Truncate(max(d.hold/2, time.Second)).Sub(now)
+		lead := d.hold + m.horizon.Sub(now)/8
+		delay = m.horizon.Add(-lead).Truncate(max(d.hold/2, time.Second)).Sub(now)
 		m.horizon = m.horizon.Add(min(m.each(), never/maxReleased))
 	} else {
 		delay = jitter(min(m.soonest(nil, now).Sub(now), slowestFloor))

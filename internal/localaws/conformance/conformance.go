@@ -56,7 +56,7 @@ func (d Deviation) check(t *testing.T, failures []string) {
 			t.Errorf("deviates otherwise: %s", f)
 		}
 	}
-	t.Logf("deviates as known: %s; %s", d.Does, d.Page)
+	t.Logf("%s deviates as known: %s; %s", t.Name(), d.Does, d.Page)
 }
 
 const (

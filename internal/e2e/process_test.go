@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -59,8 +58,7 @@ type process struct {
 func (c commands) start(t *testing.T, env []string, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: name, ended: make(chan struct{})}
-	// The test's context ends before its cleanups; a process is to outlive it.
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(string(c), name), args...)
+	p.cmd = exec.Command(filepath.Join(string(c), name), args...)
 	p.cmd.Env = append([]string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluicehq/sluice/internal/config"
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/job"
@@ -595,4 +596,65 @@ func TestTheStopKeepsItsGrace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A job that merely waits for quota goes to the fallback after fallback_after,
+// and not before.
+func TestFallbackAfterAWait(t *testing.T) {
+	inWorld(t, sim(60), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":60}],"fallback":["haiku"],"fallback_after":"1m"},
+		"haiku":{"routes":[{"model_id":"`+haiku+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
+		p := w.drain()
+		time.Sleep(2 * time.Minute)
+		w.enqueueMany(0, 300, "sonnet", "j")
+		w.empty(p, 10*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 300})
+		m := p.model("sonnet")
+		if m.Fallbacks < 100 || m.Fallbacks > 240 {
+			w.Errorf("%d of 300 went to the fallback: at 60 a minute and a burst, 60 to 120 start within a minute", m.Fallbacks)
+		}
+		for i := range 300 {
+			if r := w.result(fmt.Sprintf("j%d", i)); r.Model == "haiku" && r.StartedAt.Sub(r.EnqueuedAt) < 58*time.Second {
+				w.Errorf("%s fell back after %v", r.ID, r.StartedAt.Sub(r.EnqueuedAt))
+			}
+		}
+	})
+}
+
+// Two aliases over one model share its quota.
+func TestTwoAliasesShareOneLedger(t *testing.T) {
+	inWorld(t, sim(300), `{"a":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":300}]},
+		"b":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":300}],"max_in_flight":8}}`, 1, func(w *world) {
+		for i := range 300 {
+			w.enqueueMany(0, 1, "a", fmt.Sprintf("a%d-", i))
+			w.enqueueMany(0, 1, "b", fmt.Sprintf("b%d-", i))
+		}
+		p := w.drain()
+		took := w.await(10*time.Minute, func() bool { return p.model("a").Succeeded+p.model("b").Succeeded == 600 })
+		if took > 130*time.Second || w.throttles() > 8 {
+			w.Errorf("600 jobs over one quota of 300 a minute took %v, with %d throttles", took, w.throttles())
+		}
+		w.empty(p, time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 600})
+	})
+}
+
+// An answered job is not buried because its model has left the configuration.
+func TestAnAnsweredJobNeedsNoModel(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		p := w.drain()
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.empty(p, time.Minute)
+		if err := p.end(); err != nil {
+			w.Fatal(err)
+		}
+		models, err := config.ParseModels([]byte(`{"haiku":{"routes":[{"model_id":"` + haiku + `","region":"us-east-1","rpm":600}]}}`))
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.cfg.Models = models
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.empty(w.drain(), time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+		w.wantBuried(map[job.Reason]int{})
+	})
 }

@@ -84,7 +84,7 @@ func (s *scenario) bound(tr track, shape bedrocksim.Shape, seed uint64, epoch ti
 			e := heap.Pop(&flying).(ending)
 			limiter.Settle(e.at, e.charge, e.settled)
 		}
-		for at >= wait && (tr.count == 0 || left > 0) {
+		for at >= wait && !gone(m) && (tr.count == 0 || left > 0) {
 			settled := next.settled(burndown)
 			reserve := max(next.reserve(), settled)
 			if float64(reserve) > m.TPM && m.TPM > 0 && wholeMinutes(shape) {
@@ -106,8 +106,18 @@ func (s *scenario) bound(tr track, shape bedrocksim.Shape, seed uint64, epoch ti
 	return out
 }
 
+// gone reports whether the model answers nobody.
+func gone(m bedrocksim.Model) bool {
+	for _, f := range m.Faults {
+		if f.Rate == 1 && f.Kind != bedrocksim.Slow {
+			return true
+		}
+	}
+	return m.TPD > 0
+}
+
 func quotaOf(m bedrocksim.Model) bedrocksim.Quota {
-	return bedrocksim.Quota{RPM: m.RPM, TPM: m.TPM, TPD: m.TPD}
+	return bedrocksim.Quota{RPM: m.RPM, TPM: m.TPM}
 }
 
 // wholeMinutes reports whether the shape is one of minutes, which never admit

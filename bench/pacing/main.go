@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -139,22 +140,23 @@ func (p plan) measure(t *testing.T, out io.Writer) error {
 	if !p.json {
 		fmt.Fprint(out, tableHead)
 	}
+	var mu sync.Mutex // guards out and failed
 	var failed []error
 	for _, s := range p.scenarios {
-		by := make([][]cell, len(p.forms)) // all pacers and seeds of a shape
 		t.Run(s.id, func(t *testing.T) {
-			for i, f := range p.forms {
+			for _, f := range p.forms {
 				t.Run(f.name, func(t *testing.T) {
 					t.Parallel()
+					var cells []cell
 					for seed := range p.seeds {
-						by[i] = append(by[i], p.compare(t, s, f, uint64(seed+1))...)
+						cells = append(cells, p.compare(t, s, f, uint64(seed+1))...)
 					}
+					mu.Lock()
+					defer mu.Unlock()
+					failed = append(failed, p.print(out, cells))
 				})
 			}
 		})
-		for _, cells := range by {
-			failed = append(failed, p.print(out, cells))
-		}
 	}
 	return errors.Join(failed...)
 }
@@ -201,6 +203,13 @@ func (p plan) print(out io.Writer, cells []cell) error {
 }
 
 // pacers are who plays a scenario on a shape.
-func (p plan) pacers(s scenario, f form) []pacer {
-	return []pacer{sluice()}
+func (p plan) pacers(s scenario, f form) (all []pacer) {
+	if s.told && fewer(s.tracks[0].tpm, f) || p.peers {
+		all = append(all, told())
+	}
+	all = append(all, sluice())
+	if p.peers {
+		all = append(all, peers()...)
+	}
+	return all
 }

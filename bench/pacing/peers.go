@@ -1,4 +1,556 @@
 package main
 
-// toldName is the pacer that was told the limiter's shape.
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
+	"golang.org/x/time/rate"
+)
+
+// Peers are what people write in place of Sluice, each in its usual form and in
+// the best that we know for it. They are better off than Sluice: they draw the
+// next job out of thin air, know each job's true input, and lose nothing when a
+// job is given up after its last try: it is tried again.
+
+// peer is a loop that starts jobs when its gate permits, by the real SDK client.
+type peer struct {
+	workers int // at once; 0: as many as the gate permits
+	retries func() aws.Retryer
+	gate    gate
+}
+
+// gate decides when a request starts. Its methods are called by one goroutine
+// at a time.
+type gate interface {
+	// when is the earliest start as things stand.
+	when(now time.Time, t truth) time.Time
+	start(now time.Time, t truth)
+	// end says what became of the request that was started then.
+	end(now, started time.Time, t truth, refused bool)
+}
+
+// open is the gate of those who let 429s decide.
+type open struct{}
+
+func (open) when(now time.Time, _ truth) time.Time { return now }
+func (open) start(time.Time, truth)                {}
+func (open) end(time.Time, time.Time, truth, bool) {}
+
+func standard(attempts int) func() aws.Retryer {
+	return func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+	}
+}
+
+func adaptive(attempts int) func() aws.Retryer {
+	return func() aws.Retryer {
+		return patient{retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+			o.FailOnNoAttemptTokens = true
+			o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+		})}
+	}
+}
+
+// patient waits for a token of the adaptive mode a millisecond at a time. The
+// mode's own wait can round to nothing, and then asks again for ever where time
+// passes only while everybody waits.
+type patient struct{ *retry.AdaptiveMode }
+
+func (p patient) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	for {
+		release, err := p.AdaptiveMode.GetAttemptToken(ctx)
+		if err == nil || ctx.Err() != nil {
+			return release, err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func none() aws.Retryer { return aws.NopRetryer{} }
+
+const (
+	// usualWorkers is a pool as examples have it, tries the SDK's default.
+	usualWorkers, usualTries = 10, 3
+	// patientTries lets the SDK's backoff reach its longest pause, 20 s.
+	patientTries = 10
+	// modest is the part of the quota that a careful peer asks for.
+	modest = 0.95
+)
+
+// peers are all of them.
+func peers() []pacer {
+	return []pacer{
+		play("standard", func(tr track, _ form) peer {
+			return peer{usualWorkers, standard(usualTries), open{}}
+		}),
+		play("standard*", func(tr track, _ form) peer {
+			return peer{enough(tr), standard(patientTries), open{}}
+		}),
+		play("adaptive", func(tr track, _ form) peer {
+			return peer{usualWorkers, adaptive(usualTries), open{}}
+		}),
+		play("adaptive*", func(tr track, _ form) peer {
+			return peer{enough(tr), adaptive(patientTries), open{}}
+		}),
+		// Requests a second, for what a job reserves or (*) settles.
+		play("rate", func(tr track, _ form) peer {
+			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(perSecond(tr, reservation(tr))), 1)}}
+		}),
+		play("rate*", func(tr track, _ form) peer {
+			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(modest*perSecond(tr, tr.work.mean(tr.burndown()))), 1)}}
+		}),
+		// Buckets of a minute, charged with max_tokens; or (*) of what the limiter
+		// is told to hold, given back what was not used.
+		play("double", func(tr track, _ form) peer {
+			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(time.Minute)}, replica{})}
+		}),
+		play("double*", func(tr track, f form) peer {
+			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(f.hold)}, replica{settles: true, part: modest})}
+		}),
+		play("minute", func(tr track, _ form) peer {
+			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{})}
+		}),
+		play("minute*", func(tr track, _ form) peer {
+			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{settles: true, part: modest})}
+		}),
+	}
+}
+
+// toldName is the pacer that was told the limiter's shape: an exact replica of
+// the limiter with what a network of unknown delays asks for, and no doubt about
+// anything else. What it misses, nobody behind that network gets.
 const toldName = "told"
+
+func told() pacer {
+	return play(toldName, func(tr track, f form) peer {
+		var accounts []account
+		switch {
+		case f.name == "calendar":
+			accounts = append(accounts, &calendar{margin: lagMost})
+		case f.minutes:
+			accounts = append(accounts, &window{})
+		default:
+			accounts = append(accounts, newBucket(f.hold))
+		}
+		if f.name == "bucket60+1" {
+			accounts = append(accounts, newBucket(time.Minute))
+		}
+		return peer{0, none, newReplica(tr, accounts, replica{settles: true, margin: lagMost - lagLeast, late: 2 * lagMost})}
+	})
+}
+
+func (tr track) burndown() float64 { return max(tr.truth.Burndown, 1) }
+
+// enough is the number of workers that keeps the quota busy: Little's law.
+func enough(tr track) int {
+	latency := (tr.work.seconds[0]+tr.work.seconds[1])/2 + 0.1
+	return max(1, int(math.Ceil(perSecond(tr, tr.work.mean(tr.burndown()))*latency)))
+}
+
+// reservation is what a job of the track reserves, in tokens, roughly.
+func reservation(tr track) float64 {
+	s := newSource(tr.work, 1, 0)
+	var total float64
+	const n = 2_000
+	for range n {
+		total += float64(s.job().reserve())
+	}
+	return total / n
+}
+
+// perSecond is the configured quota in jobs that cost so many tokens.
+func perSecond(tr track, tokens float64) float64 {
+	if tr.tpm > 0 {
+		return tr.tpm / tokens / 60
+	}
+	return tr.rpm / 60
+}
+
+// play makes a pacer of a peer. It plays the scenarios of one track.
+func play(name string, of func(track, form) peer) pacer {
+	return pacer{name: name, start: func(w *world, f form) (func() error, error) {
+		if len(w.tracks) != 1 {
+			return nil, errors.New("peers know one model")
+		}
+		r := &running{peer: of(w.tracks[0], f), world: w, wake: make(chan struct{}, 1)}
+		r.client = bedrockruntime.NewFromConfig(w.far, func(o *bedrockruntime.Options) { o.Retryer = r.retries() })
+		ctx, stop := context.WithCancel(context.Background())
+		var loop sync.WaitGroup
+		loop.Go(func() { r.run(ctx) })
+		return func() error {
+			stop()
+			loop.Wait()
+			r.calls.Wait()
+			return nil
+		}, nil
+	}}
+}
+
+// running is a peer at work.
+type running struct {
+	peer
+	world  *world
+	client *bedrockruntime.Client
+	calls  sync.WaitGroup
+	wake   chan struct{} // something ended
+
+	mu       sync.Mutex // guards what follows, and the gate
+	inFlight int
+	again    []truth // given up by the SDK
+}
+
+func (r *running) run(ctx context.Context) {
+	select {
+	case <-time.After(time.Until(r.world.epoch.Add(r.world.streams[0].from))):
+	case <-ctx.Done():
+	}
+	var next *truth
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		if next == nil {
+			next = r.next()
+		}
+		now, at := time.Now(), time.Time{}
+		free := next != nil && (r.workers == 0 || r.inFlight < r.workers)
+		if free {
+			at = r.gate.when(now, *next)
+		}
+		start := free && !at.After(now)
+		if start {
+			r.inFlight++
+			r.gate.start(now, *next)
+			t := *next
+			next = nil
+			r.calls.Go(func() { r.call(ctx, t, now) })
+		}
+		r.mu.Unlock()
+		if start {
+			continue
+		}
+		wait := time.Hour
+		if free {
+			wait = at.Sub(now)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-r.wake:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// next is the next job, one that was given up first. Caller holds mu.
+func (r *running) next() *truth {
+	if len(r.again) > 0 {
+		t := r.again[0]
+		r.again = r.again[1:]
+		return &t
+	}
+	if t, ok := r.world.take(0); ok {
+		return &t
+	}
+	return nil
+}
+
+func (r *running) call(ctx context.Context, t truth, started time.Time) {
+	content := []types.ContentBlock{&types.ContentBlockMemberText{Value: t.text()}}
+	if t.image {
+		content = append(content, &types.ContentBlockMemberImage{Value: types.ImageBlock{
+			Format: types.ImageFormatPng, Source: &types.ImageSourceMemberBytes{Value: []byte{0, 0, 0}},
+		}})
+	}
+	_, err := r.client.Converse(ctx, &bedrockruntime.ConverseInput{
+		ModelId:         aws.String(r.world.tracks[0].modelID),
+		Messages:        []types.Message{{Role: types.ConversationRoleUser, Content: content}},
+		InferenceConfig: &types.InferenceConfiguration{MaxTokens: aws.Int32(int32(t.maxTokens))},
+	})
+	r.mu.Lock()
+	r.inFlight--
+	refused := false
+	if err != nil && ctx.Err() == nil {
+		var failed *awshttp.ResponseError
+		refused = errors.As(err, &failed) && failed.HTTPStatusCode() == http.StatusTooManyRequests
+		if !refused {
+			r.world.fail(fmt.Errorf("peer: %w", err))
+		}
+		r.again = append(r.again, t)
+	}
+	r.gate.end(time.Now(), started, t, refused)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// spaced is golang.org/x/time/rate: so many requests a second, whatever their
+// size.
+type spaced struct {
+	limit *rate.Limiter
+}
+
+func (s *spaced) when(now time.Time, _ truth) time.Time {
+	r := s.limit.ReserveN(now, 1)
+	defer r.CancelAt(now)
+	return now.Add(r.DelayFrom(now))
+}
+func (s *spaced) start(now time.Time, _ truth)          { s.limit.AllowN(now, 1) }
+func (s *spaced) end(time.Time, time.Time, truth, bool) {}
+
+// replica is a gate that counts what it started in accounts of both dimensions.
+type replica struct {
+	burndown float64
+	settles  bool    // what was not used is given back
+	part     float64 // of the quota that it asks for; 0: all
+	margin   time.Duration
+	late     time.Duration
+	by       [2][]account // requests, tokens
+}
+
+// account is one dimension of one shape.
+type account interface {
+	// limit is told once, with the gate's margins.
+	limit(perMinute float64, margin, late time.Duration)
+	clone() account
+	when(now time.Time, cost float64) time.Time
+	take(now time.Time, cost float64)
+	give(now, started time.Time, part float64)
+	// refused: the limiter had less than that.
+	refused(now time.Time, cost float64)
+}
+
+func newReplica(tr track, shapes []account, r replica) *replica {
+	if r.part == 0 {
+		r.part = 1
+	}
+	r.burndown = tr.burndown()
+	for d, quota := range [...]float64{tr.rpm, tr.tpm} {
+		for _, a := range shapes {
+			if quota > 0 {
+				a = a.clone()
+				a.limit(r.part*quota, r.margin, r.late)
+				r.by[d] = append(r.by[d], a)
+			}
+		}
+	}
+	return &r
+}
+
+// costs are a job's in both dimensions.
+func (r *replica) costs(t truth) [2]float64 { return [2]float64{1, float64(t.reserve())} }
+
+func (r *replica) when(now time.Time, t truth) time.Time {
+	at := now
+	for d, cost := range r.costs(t) {
+		for _, a := range r.by[d] {
+			if w := a.when(now, cost); w.After(at) {
+				at = w
+			}
+		}
+	}
+	return at
+}
+
+func (r *replica) start(now time.Time, t truth) {
+	for d, cost := range r.costs(t) {
+		for _, a := range r.by[d] {
+			a.take(now, cost)
+		}
+	}
+}
+
+func (r *replica) end(now, started time.Time, t truth, refused bool) {
+	for d, cost := range r.costs(t) {
+		for _, a := range r.by[d] {
+			switch {
+			case refused:
+				a.give(now, started, cost)
+				a.refused(now, cost)
+			case d == 1 && r.settles:
+				a.give(now, started, cost-float64(t.settled(r.burndown)))
+			}
+		}
+	}
+}
+
+// window is the rolling minute, exact.
+type window struct {
+	quota  float64
+	margin time.Duration
+	used   float64
+	log    []charge
+}
+
+type charge struct {
+	at   time.Time
+	cost float64
+}
+
+func (w *window) clone() account { return &window{} }
+func (w *window) limit(perMinute float64, margin, _ time.Duration) {
+	w.quota, w.margin = perMinute, margin
+}
+
+func (w *window) when(now time.Time, cost float64) time.Time {
+	for len(w.log) > 0 && !w.log[0].at.Add(time.Minute+w.margin).After(now) {
+		w.used -= w.log[0].cost
+		w.log = w.log[1:]
+	}
+	over := w.used + cost - w.quota
+	if over <= 1e-6 || len(w.log) == 0 {
+		return now
+	}
+	for _, c := range w.log {
+		if over -= c.cost; over <= 1e-6 {
+			return c.at.Add(time.Minute + w.margin)
+		}
+	}
+	return w.log[len(w.log)-1].at.Add(time.Minute + w.margin)
+}
+
+func (w *window) take(now time.Time, cost float64) {
+	w.used += cost
+	w.log = append(w.log, charge{now, cost})
+}
+
+func (w *window) give(_, started time.Time, part float64) {
+	for i := range w.log {
+		if w.log[i].at.Equal(started) {
+			w.log[i].cost -= part
+			w.used -= part
+			return
+		}
+	}
+}
+
+func (w *window) refused(time.Time, float64) {}
+
+// calendar counts from full minute to full minute. With a margin, a start that
+// may arrive in the next minute counts in both.
+type calendar struct {
+	quota  float64
+	margin time.Duration
+	used   map[time.Time]float64
+}
+
+func (c *calendar) clone() account { return &calendar{margin: c.margin} }
+func (c *calendar) limit(perMinute float64, _, _ time.Duration) {
+	c.quota, c.used = perMinute, map[time.Time]float64{}
+}
+
+func (c *calendar) minutes(now time.Time) (first, last time.Time) {
+	if c.margin > 0 {
+		now = now.Add(lagLeast)
+	}
+	return now.Truncate(time.Minute), now.Add(c.margin).Truncate(time.Minute)
+}
+
+func (c *calendar) when(now time.Time, cost float64) time.Time {
+	first, last := c.minutes(now)
+	next := last.Add(time.Minute)
+	if first != last {
+		next = last
+	}
+	if max(c.used[first], c.used[last])+cost > c.quota && c.used[first] > 0 {
+		return next
+	}
+	return now
+}
+
+func (c *calendar) add(at time.Time, cost float64) {
+	first, last := c.minutes(at)
+	c.used[first] += cost
+	if last != first {
+		c.used[last] += cost
+	}
+}
+
+func (c *calendar) take(now time.Time, cost float64)        { c.add(now, cost) }
+func (c *calendar) give(_, started time.Time, part float64) { c.add(started, -part) }
+func (c *calendar) refused(time.Time, float64)              {}
+
+// bucket holds so much time's worth of the quota. The margins are those of
+// pacing.md section 4.
+type bucket struct {
+	hold         time.Duration
+	margin, late time.Duration
+	rate         float64 // a second
+	capacity     float64
+	slack        float64 // what the margin's time is worth
+	level        float64
+	at           time.Time
+	recent       []charge // within late
+}
+
+func newBucket(hold time.Duration) *bucket { return &bucket{hold: hold} }
+func (b *bucket) clone() account           { return newBucket(b.hold) }
+
+func (b *bucket) limit(perMinute float64, margin, late time.Duration) {
+	b.rate = perMinute / 60
+	b.capacity = max(1, b.rate*b.hold.Seconds())
+	b.margin, b.late = margin, late
+	b.slack = margin.Seconds() * b.rate
+	b.level = b.capacity
+}
+
+func (b *bucket) refill(now time.Time) {
+	if !b.at.IsZero() {
+		b.level = min(b.capacity+b.slack, b.level+b.rate*now.Sub(b.at).Seconds())
+	}
+	b.at = now
+}
+
+func (b *bucket) when(now time.Time, cost float64) time.Time {
+	b.refill(now)
+	need, level := min(cost, b.capacity)+b.slack, b.level
+	if cost <= b.capacity-b.slack {
+		level = min(level, b.capacity)
+	}
+	if level >= need-1e-6 {
+		return now
+	}
+	return now.Add(time.Duration((need - level) / b.rate * float64(time.Second))).Add(time.Microsecond)
+}
+
+func (b *bucket) take(now time.Time, cost float64) {
+	b.refill(now)
+	b.level = min(b.level, b.capacity) - cost
+	if b.late > 0 {
+		b.recent = append(b.recent, charge{now, cost})
+	}
+}
+
+// give clips a refund at what the bucket may have held before the charges that
+// may arrive after it.
+func (b *bucket) give(now, _ time.Time, part float64) {
+	b.refill(now)
+	most := b.capacity
+	for len(b.recent) > 0 && now.Sub(b.recent[0].at) > b.late {
+		b.recent = b.recent[1:]
+	}
+	for _, c := range b.recent {
+		most -= c.cost
+	}
+	if part < 0 {
+		b.level += part
+		return
+	}
+	b.level = max(b.level, min(b.level+part, most))
+}
+
+func (b *bucket) refused(_ time.Time, cost float64) { b.level = min(b.level, cost/2) }

@@ -7,9 +7,11 @@ import (
 	"strings"
 )
 
+// Goodput is a part of the bound, the bound one of the quota that is there.
+//
 // tableHead and writeRow make the table, a line for each phase of a cell as it
 // is measured: a run of all takes minutes.
-const tableHead = "scenario  shape       pacer          phase    goodput  per 1,000  429s  settled         lost twice failed  believed; missed targets\n"
+const tableHead = "scenario  shape       pacer          phase    goodput   bound  per 1,000  429s  settled         lost twice failed  believed; missed targets\n"
 
 func writeRows(w io.Writer, c cell, told float64) {
 	var settles []string
@@ -25,7 +27,7 @@ func writeRows(w io.Writer, c cell, told float64) {
 	}
 	for i, r := range c.Rows {
 		phase := strings.TrimSpace(r.Track + " " + r.Phase)
-		fmt.Fprintf(w, "%-9s %-11s %-14s %-8s %6.1f %%  %9.1f %5.0f", c.Scenario, c.Shape, c.Pacer, phase, 100*r.Goodput, r.PerMille, r.Throttles)
+		fmt.Fprintf(w, "%-9s %-11s %-14s %-8s %6.1f %%  %4.0f %%  %9.1f %5.0f", c.Scenario, c.Shape, c.Pacer, phase, 100*r.Goodput, 100*r.Bound/r.Quota, r.PerMille, r.Throttles)
 		if i < len(c.Rows)-1 {
 			fmt.Fprintln(w)
 			continue

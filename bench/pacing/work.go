@@ -44,8 +44,9 @@ var (
 	dense   = work{input: [2]float64{500, 6_000}, maxTokens: 500, output: [2]float64{300, 500}, seconds: [2]float64{2, 6}, tenants: []float64{0.39}}
 	unalike = work{input: [2]float64{500, 6_000}, maxTokens: 500, output: [2]float64{300, 500}, seconds: [2]float64{2, 6},
 		tenants: []float64{0.175, 0.22, 0.28, 0.39}, images: 0.2}
-	// One job in forty is larger than a minute of 60,000 tokens.
-	oversize = work{input: [2]float64{100, 20_000}, log: true, maxTokens: 500, output: [2]float64{100, 400}, seconds: [2]float64{1, 10}, oversize: 1.0 / 40, huge: 75_000}
+	// Some are larger than a minute of 60,000 tokens: one in 150 comes less often
+	// than each ten minutes, in which Sluice grants one whole minute.
+	oversize = work{input: [2]float64{100, 20_000}, log: true, maxTokens: 500, output: [2]float64{100, 400}, seconds: [2]float64{1, 10}, oversize: 1.0 / 150, huge: 75_000}
 )
 
 // truth is one job as only the bench, the simulator and the bound know it.
@@ -121,16 +122,20 @@ func (w work) mean(burndown float64) float64 {
 	return sum / n
 }
 
-// request is the Converse body of a job: the markers tell the simulator what
-// will become of it, and the text is as long as its tokens ask for.
-func (t truth) request() json.RawMessage {
+// text is the prompt of a job: its markers tell the simulator what will become
+// of it, and it is as long as its tokens ask for.
+func (t truth) text() string {
 	text := fmt.Sprintf("#%d-%d# [[sim:input=%d]][[sim:output=%d]][[sim:latency=%s]] ", t.stream, t.index, t.input, t.output, t.lasts)
-	text += strings.Repeat("w", max(0, t.bytes-len(text)))
+	return text + strings.Repeat("w", max(0, t.bytes-len(text)))
+}
+
+// request is the job's Converse body.
+func (t truth) request() json.RawMessage {
 	image := ""
 	if t.image {
 		image = `{"image":{"format":"png","source":{"bytes":"AAAA"}}},`
 	}
-	return json.RawMessage(fmt.Sprintf(`{"messages":[{"role":"user","content":[%s{"text":"%s"}]}],"inferenceConfig":{"maxTokens":%d}}`, image, text, t.maxTokens))
+	return json.RawMessage(fmt.Sprintf(`{"messages":[{"role":"user","content":[%s{"text":"%s"}]}],"inferenceConfig":{"maxTokens":%d}}`, image, t.text(), t.maxTokens))
 }
 
 // markOf reads back which job a body is of; a negative stream is of none.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,6 +127,8 @@ func newWorld(s *scenario, f form, seed uint64) (*world, error) {
 	return w, err
 }
 
+func (tr track) aliases() []string { return append([]string{tr.alias}, tr.also...) }
+
 func (tr track) key() bedrocksim.Key { return bedrocksim.Key{Region: tr.region, ModelID: tr.modelID} }
 
 // models is the scenario's SLUICE_MODELS.
@@ -143,15 +147,17 @@ func (s *scenario) models() (string, error) {
 	}
 	all := map[string]*model{}
 	for _, tr := range s.tracks {
-		m := all[tr.alias]
-		if m == nil {
-			m = &model{Burndown: max(tr.truth.Burndown, 1), Timeout: s.timeout}
-			if to := s.fallback[tr.alias]; to != "" {
-				m.Fallback = []string{to}
+		for _, alias := range tr.aliases() {
+			m := all[alias]
+			if m == nil {
+				m = &model{Burndown: tr.burndown(), Timeout: s.timeout}
+				if to := s.fallback[alias]; to != "" {
+					m.Fallback = []string{to}
+				}
+				all[alias] = m
 			}
-			all[tr.alias] = m
+			m.Routes = append(m.Routes, route{tr.modelID, tr.region, tr.rpm, tr.tpm})
 		}
-		m.Routes = append(m.Routes, route{tr.modelID, tr.region, tr.rpm, tr.tpm})
 	}
 	text, err := json.Marshal(all)
 	return string(text), err
@@ -289,10 +295,8 @@ const feedEvery = time.Second
 // feed keeps the queues ahead of the drainers until ctx is done.
 func (w *world) feed(ctx context.Context) error {
 	for {
-		for i := range w.streams {
-			if err := w.topUp(i); err != nil {
-				return err
-			}
+		if err := w.topUp(); err != nil {
+			return err
 		}
 		select {
 		case <-time.After(feedEvery):
@@ -302,26 +306,66 @@ func (w *world) feed(ctx context.Context) error {
 	}
 }
 
-func (w *world) topUp(i int) error {
+// topUp sends what is missing, the streams of a queue evenly mixed.
+func (w *world) topUp() error {
+	type due struct {
+		truth
+		place float64
+	}
+	jobs := make([][]due, len(w.queues))
+	for i, st := range w.streams {
+		missing := w.missing(i)
+		for k, t := range missing {
+			jobs[st.queue] = append(jobs[st.queue], due{t, (float64(k) + 0.5) / float64(len(missing))})
+		}
+	}
+	for q, ds := range jobs {
+		slices.SortStableFunc(ds, func(a, b due) int { return cmp.Compare(a.place, b.place) })
+		ts := make([]truth, len(ds))
+		for i, d := range ds {
+			ts[i] = d.truth
+		}
+		if err := w.send(q, ts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing draws the jobs that a stream's backlog lacks.
+func (w *world) missing(i int) (jobs []truth) {
 	st := w.streams[i]
 	if time.Since(w.epoch) < st.from {
 		return nil
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	want := w.sent[i].admitted + w.ahead(st)
 	if st.count > 0 {
 		want = st.count
 	}
-	n := want - len(w.sent[i].jobs)
-	var jobs []truth
-	for range n {
+	for range want - len(w.sent[i].jobs) {
 		t := w.sent[i].job()
 		t.stream = i
 		jobs = append(jobs, t)
 	}
 	w.sent[i].jobs = append(w.sent[i].jobs, jobs...)
-	w.mu.Unlock()
-	return w.send(st, jobs)
+	return jobs
+}
+
+// take draws the next job of a stream without a queue, as peers do; false when
+// there is none.
+func (w *world) take(i int) (truth, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.sent[i]
+	if st := w.streams[i]; st.count > 0 && len(s.jobs) >= st.count {
+		return truth{}, false
+	}
+	t := s.job()
+	t.stream = i
+	s.jobs = append(s.jobs, t)
+	return t, true
 }
 
 // ahead is how many jobs the stream keeps waiting: two minutes of the largest
@@ -332,7 +376,7 @@ func (w *world) ahead(st stream) int {
 	}
 	var n float64
 	for _, tr := range w.tracks {
-		if tr.alias != st.alias {
+		if !slices.Contains(tr.aliases(), st.alias) {
 			continue
 		}
 		m, most := tr.truth, 0.0
@@ -353,14 +397,14 @@ func (w *world) ahead(st stream) int {
 // sendMost keeps a batch below SQS's 1 MiB.
 const sendMost = 900_000
 
-func (w *world) send(st stream, jobs []truth) error {
+func (w *world) send(queue int, jobs []truth) error {
 	var entries []types.SendMessageBatchRequestEntry
 	size := 0
 	flush := func() error {
 		if len(entries) == 0 {
 			return nil
 		}
-		out, err := w.near.SendMessageBatch(context.Background(), &sqs.SendMessageBatchInput{QueueUrl: &w.queues[st.queue], Entries: entries})
+		out, err := w.near.SendMessageBatch(context.Background(), &sqs.SendMessageBatchInput{QueueUrl: &w.queues[queue], Entries: entries})
 		if err == nil && len(out.Failed) > 0 {
 			err = errors.New(aws.ToString(out.Failed[0].Message))
 		}
@@ -371,7 +415,7 @@ func (w *world) send(st stream, jobs []truth) error {
 		return nil
 	}
 	for _, t := range jobs {
-		body, err := t.message(st.alias)
+		body, err := t.message(w.streams[t.stream].alias)
 		if err != nil {
 			return fmt.Errorf("make a job: %w", err)
 		}
@@ -420,7 +464,13 @@ func (w *world) restart(i int) {
 func (w *world) play(p pacer, f form) error {
 	ctx, stop := context.WithCancel(context.Background())
 	feeding := make(chan error, 1)
-	go func() { feeding <- w.feed(ctx) }()
+	go func() {
+		if p.queued {
+			feeding <- w.feed(ctx)
+			return
+		}
+		feeding <- nil
+	}()
 	end, err := p.start(w, f)
 	if err != nil {
 		stop()
@@ -439,6 +489,9 @@ func (w *world) play(p pacer, f form) error {
 		}
 	}
 	for _, a := range w.actions {
+		if !p.queued {
+			break // they happen to drainers
+		}
 		at(a.at, func() { a.do(w) })
 	}
 	at(w.length, w.freeze)

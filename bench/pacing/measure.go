@@ -151,6 +151,9 @@ func (c *cell) measure(w *world, f form, best []*tally, series bool) {
 				Throttles: sum(got.Throttled, p.from, p.to),
 				Errors:    sum(got.Errors, p.from, p.to),
 			}
+			if p.left {
+				r.Bound = max(r.Bound, r.Quota)
+			}
 			if p.want != nil {
 				r.want = p.want(f)
 			}

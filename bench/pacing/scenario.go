@@ -102,8 +102,12 @@ type action struct {
 
 // phase is a stretch of the run that has figures of its own.
 type phase struct {
-	name     string
-	track    string // of this track only
+	name  string
+	track string // of this track only
+	// left says that the bound is what the quota leaves, where the omniscient
+	// scheduler gets less: on minutes it spends all at once, and begins a phase
+	// with an empty minute, or one that it need not wait out.
+	left     bool
 	from, to time.Duration
 	want     func(form) target
 }
@@ -236,26 +240,26 @@ func scenarios() []scenario {
 		one("7d", "200k TPM configured, 400k true", 12, 0, 200_000, honest, bedrocksim.Model{TPM: 400_000}, changed(0.94)),
 	)
 	cut := one("7e", "300 RPM cut to 150 at 5 min", 15, 300, 0, short, bedrocksim.Model{}, nil).with(change{5 * minute, rpm(150)})
-	cut.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 5*minute + 10*s, to: 15 * minute, want: changed(0.94)}}
+	cut.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 5*minute + 10*s, to: 14*minute + 10*s, left: true, want: changed(0.94)}}
 	cut.settles = []settling{{"cut", 5 * minute, 0.9, 10 * s}}
 	raise := one("7f", "300 RPM raised to 600 at 5 min", 15, 300, 0, short, bedrocksim.Model{}, nil).with(change{5 * minute, rpm(600)})
-	raise.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 9 * minute, to: 15 * minute, want: changed(0.94)}}
+	raise.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 9 * minute, to: 15 * minute, left: true, want: changed(0.94)}}
 	raise.settles = []settling{{"raise", 5 * minute, 0.9, 200 * s}} // 1,000 successes at 300 a minute
-	dip := one("7g", "400k TPM halved from 5 to 10 min", 15, 0, 400_000, honest, bedrocksim.Model{}, nil).
-		with(change{5 * minute, tpm(200_000)}, change{10 * minute, tpm(400_000)})
-	dip.phases = []phase{{name: "halved", from: 5*minute + 10*s, to: 10 * minute, want: changed(0.94)}, {name: "back", from: 12 * minute, to: 15 * minute, want: changed(0.94)}}
-	dip.settles = []settling{{"cut", 5 * minute, 0.9, 10 * s}, {"back", 10 * minute, 0.9, 500 * minute / 200}}
+	dip := one("7g", "400k TPM halved from 5 to 10 min", 16, 0, 400_000, honest, bedrocksim.Model{}, nil).
+		with(change{5 * minute, tpm(200_000)}, change{10*minute + 10*s, tpm(400_000)})
+	dip.phases = []phase{{name: "halved", from: 5*minute + 10*s, to: 10*minute + 10*s, left: true, want: changed(0.94)}, {name: "back", from: 13 * minute, to: 16 * minute, left: true, want: changed(0.94)}}
+	dip.settles = []settling{{"cut", 5 * minute, 0.9, 10 * s}, {"back", 10*minute + 10*s, 0.9, 500 * minute / 200}}
 
 	steps := func(id, title string, rpm, tpm float64, w work) scenario {
 		x := one(id, title, 14, rpm, tpm, w, bedrocksim.Model{}, nil).with(
-			change{3 * minute, neighbour(0.4)}, change{6 * minute, neighbour(0.8)}, change{10 * minute, neighbour(0)})
+			change{3 * minute, neighbour(0.4)}, change{6*minute + 10*s, neighbour(0.8)}, change{10*minute + 20*s, neighbour(0)})
 		x.phases = []phase{
-			{name: "40 %", from: 3*minute + 10*s, to: 6 * minute, want: crowded(0.4)},
-			{name: "80 %", from: 6*minute + 10*s, to: 10 * minute, want: crowded(0.8)},
-			{name: "gone", from: 11*minute + 30*s, to: 14 * minute, want: always(0.95, 0)},
+			{name: "40 %", from: 3*minute + 10*s, to: 6*minute + 10*s, left: true, want: crowded(0.4)},
+			{name: "80 %", from: 6*minute + 20*s, to: 10*minute + 20*s, left: true, want: crowded(0.8)},
+			{name: "gone", from: 12 * minute, to: 14 * minute, left: true, want: always(0.95, 0)},
 		}
 		x.settles = []settling{
-			{"40 %", 3 * minute, 0.9, 10 * s}, {"80 %", 6 * minute, 0.9, 10 * s}, {"gone", 10 * minute, 0.95, 90 * s},
+			{"40 %", 3 * minute, 0.9, 10 * s}, {"80 %", 6*minute + 10*s, 0.9, 10 * s}, {"gone", 10*minute + 20*s, 0.95, 90 * s},
 		}
 		return x
 	}
@@ -263,7 +267,7 @@ func scenarios() []scenario {
 		with(change{2 * minute, func(m *bedrocksim.Model) {
 			m.Neighbour = bedrocksim.Neighbour{Fraction: 0.8, On: 10 * s, Off: 20 * s}
 		}})
-	bursts.phases = []phase{{name: "", from: 3 * minute, to: 12 * minute, want: always(0.85, 100)}}
+	bursts.phases = []phase{{name: "", from: 3 * minute, to: 12 * minute, left: true, want: always(0.85, 100)}}
 	half := one("8d", "neighbour takes 50 %, over-reserved, 400k TPM", 12, 0, 400_000, over, bedrocksim.Model{Neighbour: bedrocksim.Neighbour{Fraction: 0.5}, TPM: 400_000}, crowded(0.8))
 	all = append(all, cut, raise, dip,
 		steps("8a", "neighbour takes 40, 80, 0 % of 300 RPM", 300, 0, short),

@@ -80,7 +80,7 @@ launch() { # NAME PROGRAM [ARGUMENT...]
 # terminate ends a program, and waits until it has.
 terminate() { # NAME
 	local pid patience=100 # tenths of a second
-	running "$1" "$build" || running "$1" "$state" || { rm -f "$state/$1.pid"; return 0; }
+	running "$1" "$build" || { rm -f "$state/$1.pid"; return 0; }
 	pid=$(<"$state/$1.pid")
 	kill "$pid" 2>/dev/null || true
 	while kill -0 "$pid" 2>/dev/null; do

@@ -39,6 +39,7 @@ type plan struct {
 	forms     []form
 	seeds     int
 	length    time.Duration
+	told      bool
 	peers     bool
 	json      bool
 	series    bool
@@ -57,7 +58,8 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	shapes := flags.String("shape", briefShapes, "`names` of limiter shapes, or all")
 	flags.IntVar(&p.seeds, "seeds", 1, "`number` of seeds; figures are medians")
 	flags.DurationVar(&p.length, "length", 0, "virtual `time` of a run, in place of the scenario's own; for scenarios of one phase")
-	flags.BoolVar(&p.peers, "peers", false, "measure the peers too")
+	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape on every shape, not only where targets are relative to it")
+	flags.BoolVar(&p.peers, "peers", false, "measure the peers too, in scenarios of one model")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
 	err = flags.Parse(args)
@@ -204,11 +206,11 @@ func (p plan) print(out io.Writer, cells []cell) error {
 
 // pacers are who plays a scenario on a shape.
 func (p plan) pacers(s scenario, f form) (all []pacer) {
-	if s.told && fewer(s.tracks[0].tpm, f) || p.peers {
+	if single := len(s.tracks) == 1; single && (p.told || p.peers || s.told && fewer(s.tracks[0].tpm, f)) {
 		all = append(all, told())
 	}
 	all = append(all, sluice())
-	if p.peers {
+	if p.peers && len(s.tracks) == 1 {
 		all = append(all, peers()...)
 	}
 	return all

@@ -240,14 +240,14 @@ func scenarios() []scenario {
 		one("7d", "200k TPM configured, 400k true", 12, 0, 200_000, honest, bedrocksim.Model{TPM: 400_000}, changed(0.94)),
 	)
 	cut := one("7e", "300 RPM cut to 150 at 5 min", 15, 300, 0, short, bedrocksim.Model{}, nil).with(change{5 * minute, rpm(150)})
-	cut.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 5*minute + 10*s, to: 14*minute + 10*s, left: true, want: changed(0.94)}}
+	cut.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 5*minute + 10*s, to: 14*minute + 10*s, want: changed(0.94)}}
 	cut.settles = []settling{{"cut", 5 * minute, 0.9, 10 * s}}
 	raise := one("7f", "300 RPM raised to 600 at 5 min", 15, 300, 0, short, bedrocksim.Model{}, nil).with(change{5 * minute, rpm(600)})
 	raise.phases = []phase{{name: "before", from: warm, to: 5 * minute, want: changed(0.94)}, {name: "after", from: 9 * minute, to: 15 * minute, left: true, want: changed(0.94)}}
 	raise.settles = []settling{{"raise", 5 * minute, 0.9, 200 * s}} // 1,000 successes at 300 a minute
 	dip := one("7g", "400k TPM halved from 5 to 10 min", 16, 0, 400_000, honest, bedrocksim.Model{}, nil).
 		with(change{5 * minute, tpm(200_000)}, change{10*minute + 10*s, tpm(400_000)})
-	dip.phases = []phase{{name: "halved", from: 5*minute + 10*s, to: 10*minute + 10*s, left: true, want: changed(0.94)}, {name: "back", from: 13 * minute, to: 16 * minute, left: true, want: changed(0.94)}}
+	dip.phases = []phase{{name: "halved", from: 5*minute + 10*s, to: 10*minute + 10*s, want: changed(0.94)}, {name: "back", from: 13 * minute, to: 16 * minute, left: true, want: changed(0.94)}}
 	dip.settles = []settling{{"cut", 5 * minute, 0.9, 10 * s}, {"back", 10*minute + 10*s, 0.9, 500 * minute / 200}}
 
 	steps := func(id, title string, rpm, tpm float64, w work) scenario {

@@ -135,11 +135,15 @@ func (s *scenario) ceiling(tr track, hold time.Duration, from, to time.Duration)
 	step := func(until time.Duration) {
 		until = min(max(until, last), to)
 		part := 1.0
+		if gone(m) {
+			part = 0
+		}
 		if n := m.Neighbour; n.Fraction > 0 {
-			part -= n.Fraction
+			taken := n.Fraction
 			if n.On > 0 {
-				part = 1 - n.Fraction*float64(n.On)/float64(n.On+n.Off)
+				taken *= float64(n.On) / float64(n.On+n.Off)
 			}
+			part *= 1 - taken
 		}
 		total += part * tr.rate(m) * (until - last).Minutes()
 		last = until

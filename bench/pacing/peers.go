@@ -61,7 +61,7 @@ func adaptive(attempts int) func() aws.Retryer {
 	}
 }
 
-// patient waits for a token of the adaptive mode a millisecond at a time. The
+// patient waits for a token of the adaptive mode ten milliseconds at a time. The
 // mode's own wait can round to nothing, and then asks again for ever where time
 // passes only while everybody waits.
 type patient struct{ *retry.AdaptiveMode }
@@ -73,7 +73,7 @@ func (p patient) GetAttemptToken(ctx context.Context) (func(error) error, error)
 			return release, err
 		}
 		select {
-		case <-time.After(time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	}

@@ -30,7 +30,10 @@ func others() []scenario {
 			quota("free", "free", pro, region, 300),
 		},
 		streams: []stream{{alias: "busy", work: short, ahead: 3_000}, {alias: "free", work: short, ahead: 3_000}},
-		phases:  []phase{{from: warm, to: 8 * minute, want: free}},
+		phases: []phase{
+			{track: "busy", from: warm, to: 8 * minute},
+			{track: "free", from: warm, to: 8 * minute, want: free},
+		},
 	}
 	mixed.tracks[1].stream = 1
 	// The same with the backlog of the saturated model in front.
@@ -47,7 +50,7 @@ func others() []scenario {
 	aliases.streams = append(aliases.streams, stream{alias: "n", work: short})
 
 	pool := scenario{
-		id: "10a", title: "two routes of 300 RPM, one slow at 4 min, gone from 6 to 8", length: 12 * minute, pool: true,
+		id: "10a", title: "two routes of 300 RPM, one slow at 4 min, then gone for 2 min", length: 12 * minute, pool: true,
 		tracks: []track{
 			quota("east", "m", lite, region, 300),
 			quota("west", "m", lite, west, 300),
@@ -56,15 +59,15 @@ func others() []scenario {
 		phases: []phase{
 			{name: "both", from: warm, to: 4 * minute, want: free},
 			{name: "slow", from: 4 * minute, to: 6 * minute, want: free},
-			{name: "gone", from: 6*minute + 10*time.Second, to: 8 * minute, want: free},
-			{name: "back", from: 9*minute + 10*time.Second, to: 12 * minute, want: free},
+			{name: "gone", from: 6*minute + 10*time.Second, to: 8*minute + 10*time.Second, left: true, want: free},
+			{name: "back", from: 10 * minute, to: 12 * minute, left: true, want: free},
 		},
 	}
 	pool.tracks[1].changes = []change{
-		{4 * minute, all(bedrocksim.Slow)}, {6 * minute, all(bedrocksim.Unavailable)}, {8 * minute, faults()},
+		{4 * minute, all(bedrocksim.Slow)}, {6 * minute, all(bedrocksim.Unavailable)}, {8*minute + 10*time.Second, faults()},
 	}
 	back := scenario{
-		id: "10b", title: "fallback while the model is gone from 4 to 7 min, and return", length: 11 * minute,
+		id: "10b", title: "fallback while the model is gone for 3.5 min, and return", length: 11 * minute,
 		tracks: []track{
 			quota("asked", "m", lite, region, 300),
 			quota("fallback", "n", micro, region, 300),
@@ -72,18 +75,18 @@ func others() []scenario {
 		streams:  []stream{{alias: "m", work: short}},
 		fallback: map[string]string{"m": "n"},
 		phases: []phase{
-			{name: "gone", track: "fallback", from: 4*minute + 30*time.Second, to: 7 * minute, want: free},
-			{name: "return", track: "asked", from: 8*minute + 10*time.Second, to: 11 * minute, want: free},
+			{name: "gone", track: "fallback", from: 4*minute + 30*time.Second, to: 7*minute + 30*time.Second, left: true, want: free},
+			{name: "return", track: "asked", from: 9 * minute, to: 11 * minute, left: true, want: free},
 		},
-		settles: []settling{{"return", 7 * minute, 0.9, 66 * time.Second}},
+		settles: []settling{{"return", 7*minute + 30*time.Second, 0.9, 66 * time.Second}},
 	}
-	back.tracks[0].changes = []change{{4 * minute, all(bedrocksim.Unavailable)}, {7 * minute, faults()}}
+	back.tracks[0].changes = []change{{4 * minute, all(bedrocksim.Unavailable)}, {7*minute + 30*time.Second, faults()}}
 
 	// A breaker's probes are 60 s apart at most, and issue 5 gives 10 % more.
 	storm := func(id, title string, minutes int, fault func(*bedrocksim.Model)) scenario {
 		ends := time.Duration(3+minutes) * minute
 		x := one(id, title, 3+minutes+4, 300, 0, short, bedrocksim.Model{}, nil).with(change{3 * minute, fault}, change{ends, faults()})
-		x.phases = []phase{{name: "after", from: ends + 66*time.Second, to: x.length, want: always(0.97, 1)}}
+		x.phases = []phase{{name: "after", from: ends + 2*minute, to: x.length, left: true, want: always(0.97, 1)}}
 		x.settles = []settling{{"resumed", ends, 0.9, 66 * time.Second}}
 		return x
 	}
@@ -92,8 +95,8 @@ func others() []scenario {
 	day := one("12", "the day's quota is gone from 3 to 23 min", 43, 300, 0, short, bedrocksim.Model{}, nil).with(
 		change{3 * minute, func(m *bedrocksim.Model) { m.TPD = 1 }}, change{23 * minute, func(m *bedrocksim.Model) { m.TPD = 0 }})
 	day.phases = []phase{
-		{name: "gone", from: 3*minute + 30*time.Second, to: 23 * minute, want: func(form) target { return target{throttles: 0.001, extra: 2} }},
-		{name: "after", from: 23*minute + 990*time.Second, to: 43 * minute, want: always(0.97, 1)},
+		{name: "gone", from: 4 * minute, to: 23 * minute, want: func(form) target { return target{throttles: 0.001, extra: 2} }},
+		{name: "after", from: 40 * minute, to: 43 * minute, want: always(0.97, 1)},
 	}
 	day.settles = []settling{{"resumed", 23 * minute, 0.9, 990 * time.Second}}
 

@@ -152,7 +152,7 @@ func (c *cell) measure(w *world, f form, best []*tally, series bool) {
 				Errors:    sum(got.Errors, p.from, p.to),
 			}
 			if p.left {
-				r.Bound = max(r.Bound, r.Quota)
+				r.Bound = r.Quota
 			}
 			if p.want != nil {
 				r.want = p.want(f)

@@ -104,9 +104,9 @@ type action struct {
 type phase struct {
 	name  string
 	track string // of this track only
-	// left says that the bound is what the quota leaves, where the omniscient
-	// scheduler gets less: on minutes it spends all at once, and begins a phase
-	// with an empty minute, or one that it need not wait out.
+	// left says that the bound is the quota that is left: an omniscient
+	// scheduler takes from a neighbour what that could not use in time, and on
+	// minutes begins a phase with an empty one, or one that it must wait out.
 	left     bool
 	from, to time.Duration
 	want     func(form) target

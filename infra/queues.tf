@@ -16,7 +16,7 @@ locals {
     aws_sqs_queue.jobs[split("/", rank)[1]].url
   ]
 
-  # By name, so that policies can be part of the queues: none is ever without.
+  # By name, so that a queue's policy is part of it: it is never without.
   job_queue_names  = { for key in keys(local.queues) : key => "${var.name}-jobs-${key}" }
   dead_letter_name = "${var.name}-dead-letters"
   results_name     = "${var.name}-results"

@@ -1,6 +1,8 @@
 # The bucket: results, and the payloads of jobs too large for a message.
 
 locals {
+  bucket          = "${var.name}-${local.account}-${local.region}"
+  bucket_arn      = "arn:${local.partition}:s3:::${local.bucket}"
   results_prefix  = "results/"
   payloads_prefix = "payloads/"
 
@@ -12,7 +14,7 @@ locals {
 # Terraform does not delete it while there is something in it: results are what
 # all the rest is for.
 resource "aws_s3_bucket" "results" {
-  bucket        = "${var.name}-${local.account}-${local.region}"
+  bucket        = local.bucket
   force_destroy = false
 }
 
@@ -56,7 +58,7 @@ resource "aws_s3_bucket_policy" "results" {
       Effect    = "Deny"
       Principal = "*"
       Action    = "s3:*"
-      Resource  = [aws_s3_bucket.results.arn, "${aws_s3_bucket.results.arn}/*"]
+      Resource  = [local.bucket_arn, "${local.bucket_arn}/*"]
       Condition = { Bool = { "aws:SecureTransport" = "false" } }
     }]
   })

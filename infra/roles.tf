@@ -1,13 +1,18 @@
 # Who may do what. A test records what the commands do and holds these policies
 # to it: what is not allowed is a defect, and so is what is never used.
+#
+# ARNs are made of names and not taken from the resources, so that a plan shows the
+# policies whole, before anything is made.
 
 locals {
-  objects  = "${aws_s3_bucket.results.arn}/"
+  objects  = "${local.bucket_arn}/"
   results  = "${local.objects}${local.results_prefix}*"
   payloads = "${local.objects}${local.payloads_prefix}*"
   manifest = "${local.results_prefix}*/_manifest/*"
 
-  job_queue_arns = sort([for q in aws_sqs_queue.jobs : q.arn])
+  job_queue_arns    = [for name in values(local.job_queue_names) : local.queue_arns[name]]
+  dead_letter_arn   = local.queue_arns[local.dead_letter_name]
+  results_queue_arn = var.results_queue ? [local.queue_arns[local.results_name]] : [] # or none
 
   # The rights on a customer key, each through the services that use it for us.
   key_use = {
@@ -35,7 +40,7 @@ locals {
       Sid      = "Outlets"
       Effect   = "Allow"
       Action   = ["sqs:SendMessage", "sqs:GetQueueAttributes"]
-      Resource = concat([aws_sqs_queue.dead_letters.arn], aws_sqs_queue.results[*].arn)
+      Resource = concat([local.dead_letter_arn], local.results_queue_arn)
     },
     {
       Sid    = "Objects"
@@ -50,7 +55,7 @@ locals {
       Sid      = "Absence"
       Effect   = "Allow"
       Action   = ["s3:ListBucket"]
-      Resource = [aws_s3_bucket.results.arn]
+      Resource = [local.bucket_arn]
     },
     {
       Sid      = "Bedrock"
@@ -103,7 +108,7 @@ locals {
           Sid       = "ManifestList"
           Effect    = "Allow"
           Action    = ["s3:ListBucket"]
-          Resource  = [aws_s3_bucket.results.arn]
+          Resource  = [local.bucket_arn]
           Condition = { StringLike = { "s3:prefix" = local.manifest } }
         },
       ], local.key_use.write)
@@ -123,13 +128,13 @@ locals {
           Sid      = "ResultsList"
           Effect   = "Allow"
           Action   = ["s3:ListBucket"]
-          Resource = [aws_s3_bucket.results.arn]
+          Resource = [local.bucket_arn]
         },
-        ], [for q in aws_sqs_queue.results : {
+        ], [for arn in local.results_queue_arn : {
           Sid      = "Copies"
           Effect   = "Allow"
           Action   = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-          Resource = [q.arn]
+          Resource = [arn]
         }],
         local.key_use.read,
       )
@@ -145,7 +150,7 @@ locals {
             "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
             "sqs:StartMessageMoveTask", "sqs:ListMessageMoveTasks", "sqs:CancelMessageMoveTask",
           ]
-          Resource = [aws_sqs_queue.dead_letters.arn]
+          Resource = [local.dead_letter_arn]
         },
         {
           Sid      = "Redrive"
@@ -211,7 +216,7 @@ resource "aws_iam_role_policy" "execution" {
         Sid      = "Logs"
         Effect   = "Allow"
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource = ["${aws_cloudwatch_log_group.drainer.arn}:*"]
+        Resource = ["arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${local.log_group}:*"]
       },
       ], [for image in [local.ecr_image] : {
         Sid      = "Image"

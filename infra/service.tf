@@ -4,13 +4,15 @@ locals {
 
   # The drainer's environment: what the module knows. "drainer config" shows the
   # rest, and docs/configuration.md says what each means.
+  log_group = "/sluice/${var.name}"
+
   derived = merge({
     AWS_REGION               = local.region
     SLUICE_NAME              = var.name
     SLUICE_QUEUE_URLS        = join(",", local.queue_urls)
     SLUICE_DLQ_URL           = aws_sqs_queue.dead_letters.url
-    SLUICE_RESULTS_S3        = "s3://${aws_s3_bucket.results.id}/${local.results_prefix}"
-    SLUICE_PAYLOADS_S3       = "s3://${aws_s3_bucket.results.id}/${local.payloads_prefix}"
+    SLUICE_RESULTS_S3        = "s3://${local.bucket}/${local.results_prefix}"
+    SLUICE_PAYLOADS_S3       = "s3://${local.bucket}/${local.payloads_prefix}"
     SLUICE_MODELS            = jsonencode(local.models)
     SLUICE_QUOTA_FRACTION    = format("%.6g", 1 / max(var.tasks, 1))
     SLUICE_METRICS_NAMESPACE = local.namespace
@@ -38,7 +40,7 @@ resource "aws_ecs_cluster_capacity_providers" "fargate" {
 }
 
 resource "aws_cloudwatch_log_group" "drainer" {
-  name              = "/sluice/${var.name}"
+  name              = local.log_group
   retention_in_days = var.log_days
 }
 

@@ -51,9 +51,10 @@ resource "aws_sqs_queue" "results" {
 `
 
 // onMoto stands in the copy that is applied to moto: it forgets redrive-allow
-// policies and the rebalancing of zones, and writes redrive policies its own way.
-// Terraform would wait for the first, and change the others for ever. They are
-// planned only.
+// policies and the rebalancing of zones, and writes redrive policies its own way,
+// so that Terraform would wait for the first and change the others for ever; and
+// it obeys a bucket's policy but not the condition in it, so that "TLS only" would
+// mean "nobody". These are planned only.
 const onMoto = `
 resource "aws_sqs_queue" "jobs" {
   redrive_policy = null
@@ -61,6 +62,10 @@ resource "aws_sqs_queue" "jobs" {
 
 resource "aws_sqs_queue" "dead_letters" {
   redrive_allow_policy = null
+}
+
+resource "aws_s3_bucket_policy" "results" {
+  count = 0
 }
 
 resource "aws_ecs_service" "drainer" {
@@ -90,7 +95,7 @@ type root struct {
 
 // newRoot copies the module and initialises one of the root modules in it, for
 // an emulator at the endpoint.
-func newRoot(t *testing.T, name, endpoint string) *root {
+func newRoot(t *testing.T, name, endpoint string, overrides map[string]string) *root {
 	t.Helper()
 	plugins := os.Getenv("SLUICE_TEST_TERRAFORM_PLUGINS")
 	if plugins == "" {
@@ -215,16 +220,31 @@ func (m module) all() []resource {
 	return rs
 }
 
+// values is what terraform has made, or plans to make.
+type values struct {
+	Root module `json:"root_module"`
+}
+
 // state returns what terraform has made.
 func (r *root) state(t *testing.T) []resource {
 	t.Helper()
-	var shown struct {
-		Values struct {
-			Root module `json:"root_module"`
-		}
-	}
+	var shown struct{ Values values }
 	decode(t, []byte(r.run(t, "show", "-json")), &shown)
 	return shown.Values.Root.all()
+}
+
+// plan is what terraform would make of nothing. What it cannot know yet is absent.
+type plan struct {
+	Planned values                    `json:"planned_values"`
+	Outputs map[string]map[string]any `json:"output_changes"`
+}
+
+func (r *root) plan(t *testing.T) plan {
+	t.Helper()
+	r.run(t, "plan", "-out=saved")
+	var p plan
+	decode(t, []byte(r.run(t, "show", "-json", "saved")), &p)
+	return p
 }
 
 // output returns an output of the root module.

@@ -4,9 +4,9 @@
 // the worker's, which calls it through its Model port. It may import job and the
 // AWS SDK.
 //
-// Requests and responses pass the typed client of the SDK as bytes (exchange.go):
-// endpoint, credentials, signature and error types are the SDK's, and a field
-// that AWS adds tomorrow works today.
+// Requests and responses pass by the typed client of the SDK as bytes
+// (exchange.go): endpoint, credentials, signature and error types are the SDK's,
+// and a field that AWS adds tomorrow works today.
 package bedrock
 
 import (
@@ -114,8 +114,26 @@ func (c *Client) Invoke(ctx context.Context, r job.Route, k job.Kind, request []
 	return job.Answer{}, x.failure(err)
 }
 
+// send has the SDK make and sign the request, sends it, and has the SDK read the
+// reply where it is an error. While the model works nothing of the SDK stands on
+// the stack or in memory: its steps hold some 30 KiB for a request, and there
+// are a thousand in flight for minutes.
 func (c *Client) send(ctx context.Context, r job.Route, k job.Kind, x *exchange) error {
-	raw := func(o *bedrockruntime.Options) { o.APIOptions = append(o.APIOptions, x.install) }
+	if err := c.operate(ctx, r, k, x); x.signed == nil {
+		return err
+	}
+	if err := x.perform(ctx, c.cfg.HTTPClient); err != nil || x.status/100 == 2 {
+		return err
+	}
+	return c.operate(ctx, r, k, x)
+}
+
+// operate is the SDK's operation, with the exchange in place of the network.
+func (c *Client) operate(ctx context.Context, r job.Route, k job.Kind, x *exchange) error {
+	raw := func(o *bedrockruntime.Options) {
+		o.APIOptions = append(o.APIOptions, x.install)
+		o.HTTPClient = x
+	}
 	if k == job.Converse {
 		_, err := c.region(r.Region).Converse(ctx, &bedrockruntime.ConverseInput{ModelId: &r.ModelID}, raw)
 		return err

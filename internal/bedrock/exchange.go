@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -21,13 +23,14 @@ import (
 // the memory of all jobs.
 const maxReply = 32 << 20
 
-// exchange is one request and its reply on the wire. It stands among the SDK's
-// own steps: after a request was serialized and before it is signed, and before
-// a response is read by anybody else.
+// exchange is one request and its reply on the wire. To the SDK it is the
+// network: the first time it takes the signed request, and the second time it
+// gives the reply.
 type exchange struct {
 	request []byte
+	signed  *http.Request // nil until endpoint, credentials and signature were had
 
-	sent   bool // the request reached the transport: endpoint, credentials and signature were had
+	sent   bool // the request was handed to the transport
 	status int  // 0: no response
 	header http.Header
 	body   []byte
@@ -35,13 +38,10 @@ type exchange struct {
 	large  bool // the reply exceeds maxReply
 }
 
-// install puts the exchange into an operation's steps.
+// install puts the request's body into an operation's steps: after the SDK made
+// its own, and before it is signed.
 func (x *exchange) install(stack *middleware.Stack) error {
-	serialize := middleware.SerializeMiddlewareFunc("SluiceRequest", x.serialize)
-	if err := stack.Serialize.Add(serialize, middleware.After); err != nil {
-		return err
-	}
-	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("SluiceReply", x.deserialize), middleware.After)
+	return stack.Serialize.Add(middleware.SerializeMiddlewareFunc("SluiceRequest", x.serialize), middleware.After)
 }
 
 // serialize replaces the body that the SDK made of an almost empty input.
@@ -62,37 +62,46 @@ func (x *exchange) serialize(
 	return next.HandleSerialize(ctx, in)
 }
 
-// deserialize keeps the reply and hands the SDK no more of it than it needs: the
-// body of an error, for its type and message. A success that it can't decode, or
-// an error that is a proxy's HTML page, would end in an error of its own, and
-// hide the type in the header.
-func (x *exchange) deserialize(
-	ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
-) (middleware.DeserializeOutput, middleware.Metadata, error) {
-	x.sent = true
-	out, metadata, err := next.HandleDeserialize(ctx, in)
-	if err != nil {
-		return out, metadata, err
+// errSigned ends the SDK's steps when all that is left is to send.
+var errSigned = errors.New("signed, and not sent")
+
+// Do implements aws.HTTPClient.
+func (x *exchange) Do(r *http.Request) (*http.Response, error) {
+	if !x.sent {
+		x.signed = r
+		return nil, errSigned
 	}
-	resp, ok := out.RawResponse.(*smithyhttp.Response)
-	if !ok {
-		return out, metadata, fmt.Errorf("unknown transport %T", out.RawResponse)
+	// The SDK can't read a proxy's HTML page, and would end in an error of its
+	// own that hides the type in the header.
+	body := []byte("{}")
+	if isObject(x.body) {
+		body = x.body
+	}
+	return &http.Response{
+		Status: http.StatusText(x.status), StatusCode: x.status, Header: x.header,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: r,
+	}, nil
+}
+
+// perform sends the signed request and reads the reply.
+func (x *exchange) perform(ctx context.Context, client aws.HTTPClient) error {
+	r := x.signed.WithContext(ctx)                    // without what the SDK hung on it
+	r.Body = io.NopCloser(bytes.NewReader(x.request)) // the SDK has closed its own
+	x.signed, x.sent = nil, true
+	resp, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("send the request: %w", err)
 	}
 	x.status, x.header = resp.StatusCode, resp.Header
 	err = x.read(resp)
-	seen := []byte("{}")
 	if x.status/100 != 2 {
 		// Half an error is classified by its status and header all the same.
 		x.whole, err = true, nil
-		if isObject(x.body) {
-			seen = x.body
-		}
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(seen))
-	return out, metadata, err
+	return err
 }
 
-func (x *exchange) read(resp *smithyhttp.Response) (err error) {
+func (x *exchange) read(resp *http.Response) (err error) {
 	defer func() {
 		if closeErr := resp.Body.Close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("close the response: %w", closeErr)

@@ -15,9 +15,9 @@ import (
 // look only then whether the body has more than it announced, and to that
 // smithy-go's closed body says io.EOF where io.WriterTo wants nil: net/http
 // takes the request for failed and closes the connection under the answer. A
-// busy process meets this some times in a thousand calls. What SQS had just
-// handed out is then nobody's for the whole visibility timeout, and what a model
-// answered is paid for again. A body that can only be read has no such case.
+// busy process meets this some times in a thousand calls, and what SQS had just
+// handed out is then nobody's for the whole visibility timeout. A body that can
+// only be read has no such case.
 func plainBody(stack *middleware.Stack) error {
 	return stack.Build.Add(middleware.BuildMiddlewareFunc("SluicePlainBody", func(
 		ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler,

@@ -29,7 +29,7 @@ locals {
     { for key in ["dead-letters"] : key => {
       row  = "dead-letters"
       text = "Jobs that can't succeed lie on the dead-letter queue."
-      m    = { dead = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = aws_sqs_queue.dead_letters.name } }
+      m    = { dead = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = local.dead_letter_name } }
       over = 0
       for  = 1
     } if var.alarms.dead_letters },
@@ -75,8 +75,8 @@ locals {
       row  = "stuck"
       text = "Jobs on ${key}, and for 10 minutes none has succeeded."
       m = merge(
-        { waiting = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = aws_sqs_queue.jobs[key].name } },
-        { taken = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = aws_sqs_queue.jobs[key].name } },
+        { waiting = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = local.job_queue_names[key] } },
+        { taken = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = local.job_queue_names[key] } },
         { for i, alias in slice(models, 0, min(8, length(models))) : "done${i}" => { metric = local.metrics.Succeeded, stat = "Sum", of = alias } },
       )
       expression = "IF(FILL(waiting,0)+FILL(taken,0)>0 AND ${join("+", [for i in range(min(8, length(models))) : "FILL(done${i},0)"])}<1,1,0)"
@@ -89,8 +89,8 @@ locals {
       row  = "silent"
       text = "Jobs on ${key}, and for 10 minutes no drainer has published a metric."
       m = {
-        waiting = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = aws_sqs_queue.jobs[key].name }
-        taken   = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = aws_sqs_queue.jobs[key].name }
+        waiting = { metric = local.metrics.ApproximateNumberOfMessagesVisible, stat = "Maximum", of = local.job_queue_names[key] }
+        taken   = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = local.job_queue_names[key] }
         heard   = { metric = local.metrics.InFlight, stat = "SampleCount" }
       }
       expression = "IF(FILL(waiting,0)+FILL(taken,0)>0 AND FILL(heard,0)<1,1,0)"
@@ -122,6 +122,8 @@ locals {
     } if var.alarms.result_writes },
   )
 
+  alarm_names = { for key in keys(local.alarms) : key => "${var.name}-${replace(key, "/", "-")}" }
+
   # Of the alarms without an expression, the metric.
   single = { for key, a in local.alarms : key => values(a.m)[0] if !can(a.expression) }
 }
@@ -129,7 +131,7 @@ locals {
 resource "aws_cloudwatch_metric_alarm" "sluice" {
   for_each = local.alarms
 
-  alarm_name          = "${var.name}-${replace(each.key, "/", "-")}"
+  alarm_name          = local.alarm_names[each.key]
   alarm_description   = "${each.value.text} What to do: docs/operations.md, row ${each.value.row}."
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.over

@@ -41,11 +41,11 @@ locals {
       { title = "Outcomes: succeeded, failed, buried", stat = "Sum", lines = concat(local.per_model.Succeeded, local.per_model.Failed, local.per_service.Buried) },
       { title = "Refused: 429s, and capacity errors", stat = "Sum", lines = concat(local.per_model.Throttles, local.per_model.CapacityErrors) },
       { title = "Jobs in the queues", stat = "Maximum", lines = concat([
-        for q in sort([for q in aws_sqs_queue.jobs : q.name]) : ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesVisible.name, "QueueName", q]
+        for q in values(local.job_queue_names) : ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesVisible.name, "QueueName", q]
         ], [
-        for q in sort([for q in aws_sqs_queue.jobs : q.name]) : ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesNotVisible.name, "QueueName", q]
+        for q in values(local.job_queue_names) : ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesNotVisible.name, "QueueName", q]
         ], [
-        ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesVisible.name, "QueueName", aws_sqs_queue.dead_letters.name]
+        ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesVisible.name, "QueueName", local.dead_letter_name]
       ]) },
       { title = "Latency of the model (s)", stats = ["p50", "p90", "p99"], lines = local.per_model.InvokeLatency },
       { title = "Wait before the start (s)", stats = ["p50", "p90", "p99"], lines = local.per_model.QueueWait },
@@ -70,7 +70,7 @@ resource "aws_cloudwatch_dashboard" "sluice" {
     widgets = concat(
       [{
         type       = "alarm", x = 0, y = 0, width = 24, height = 3
-        properties = { title = "Status", alarms = [for key in sort(keys(local.alarms)) : aws_cloudwatch_metric_alarm.sluice[key].arn] }
+        properties = { title = "Status", alarms = [for name in values(local.alarm_names) : "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${name}"] }
       }],
       [for i, w in local.widgets : {
         type = "metric", x = i % 2 * 12, y = 3 + floor(i / 2) * 6, width = 12, height = 6

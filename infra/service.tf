@@ -233,7 +233,7 @@ resource "aws_cloudwatch_metric_alarm" "scaling" {
         metric_name = metric_query.value.name
         period      = 60
         stat        = "Maximum"
-        dimensions  = { QueueName = aws_sqs_queue.jobs[metric_query.value.queue].name }
+        dimensions  = { QueueName = local.job_queue_names[metric_query.value.queue] }
       }
     }
   }

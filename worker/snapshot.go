@@ -210,7 +210,7 @@ func (w *Worker) Snapshot() Snapshot {
 
 	w.stats.mu.Lock()
 	s.Receives = w.stats.received.clone()
-	s.Buried = clone(w.stats.buried)
+	s.Buried = maps.Clone(w.stats.buried)
 	for i, src := range w.o.Sources {
 		s.Sources = append(s.Sources, SourceSnapshot{Name: src.Name, Received: w.stats.sources[i], Mix: w.mixes[i].parts()})
 	}
@@ -227,7 +227,7 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 	c := &m.counts
 	s := ModelSnapshot{
 		Alias: m.Alias, Waiting: m.waiting, InFlight: m.inFlight, Each: m.each(),
-		Succeeded: c.succeeded, Expired: c.expired, Fallbacks: c.fallbacks, Failed: clone(c.failed),
+		Succeeded: c.succeeded, Expired: c.expired, Fallbacks: c.fallbacks, Failed: maps.Clone(c.failed),
 		QuotaBound: c.quotaBound, QueueWait: c.queueWait.clone(),
 	}
 	for _, n := range m.held {
@@ -238,7 +238,7 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 		s.Routes = append(s.Routes, RouteSnapshot{
 			Route: r.at, Quota: r.quota.name, Limits: m.ModelOptions.Routes[i].Limits, Gate: r.Gate.Cause().String(),
 			InFlight: r.InFlight(), Invocations: c.invocations, Reserved: c.reserved, Settled: c.settled, Capacity: c.capacity,
-			Throttles: clone(c.throttles), Latency: c.latency.clone(), Ledger: r.Ledger.View(now),
+			Throttles: maps.Clone(c.throttles), Latency: c.latency.clone(), Ledger: r.Ledger.View(now),
 		})
 		s.Invocations += c.invocations
 		s.QuotaTokens += c.settled
@@ -249,14 +249,6 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 		s.Latency.merge(c.latency)
 	}
 	return s
-}
-
-func clone[K comparable, V any](m map[K]V) map[K]V {
-	c := make(map[K]V, len(m))
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
 }
 
 // Histogram counts observations in buckets that grow by a tenth: exact enough
@@ -292,7 +284,7 @@ func (h *Histogram) merge(other Histogram) {
 }
 
 func (h Histogram) clone() Histogram {
-	h.counts = clone(h.counts)
+	h.counts = maps.Clone(h.counts)
 	return h
 }
 

@@ -17,11 +17,12 @@ import (
 // takes the request for failed and closes the connection under the answer. A
 // busy process meets this some times in a thousand calls, and what SQS had just
 // handed out is then nobody's for the whole visibility timeout. A body that can
-// only be read has no such case.
+// only be read has no such case; it is hidden after the signature, for which the
+// SDK hashes what can write itself without a buffer.
 func plainBody(stack *middleware.Stack) error {
-	return stack.Build.Add(middleware.BuildMiddlewareFunc("SluicePlainBody", func(
-		ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler,
-	) (out middleware.BuildOutput, metadata middleware.Metadata, err error) {
+	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("SluicePlainBody", func(
+		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
+	) (out middleware.FinalizeOutput, metadata middleware.Metadata, err error) {
 		if r, ok := in.Request.(*smithyhttp.Request); ok {
 			if body, ok := r.GetStream().(io.ReadSeeker); ok {
 				if in.Request, err = r.SetStream(struct{ io.ReadSeeker }{body}); err != nil {
@@ -29,6 +30,6 @@ func plainBody(stack *middleware.Stack) error {
 				}
 			}
 		}
-		return next.HandleBuild(ctx, in)
+		return next.HandleFinalize(ctx, in)
 	}), middleware.After)
 }

@@ -40,7 +40,7 @@ type plan struct {
 	seeds     int
 	length    time.Duration
 	told      bool
-	peers     bool
+	peers     []pacer
 	json      bool
 	series    bool
 }
@@ -59,7 +59,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	flags.IntVar(&p.seeds, "seeds", 1, "`number` of seeds; figures are medians")
 	flags.DurationVar(&p.length, "length", 0, "virtual `time` of a run, in place of the scenario's own; for scenarios of one phase")
 	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape on every shape, not only where targets are relative to it")
-	flags.BoolVar(&p.peers, "peers", false, "measure the peers too, in scenarios of one model")
+	who := flags.String("peers", "", "`names` of peers to measure too, in scenarios of one model, or all")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
 	err = flags.Parse(args)
@@ -100,6 +100,17 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 		}
 		if len(p.scenarios) == n {
 			return p, fmt.Errorf("no scenario %q", id)
+		}
+	}
+	for name := range strings.SplitSeq(*who, ",") {
+		n := len(p.peers)
+		for _, peer := range peers() {
+			if name == "all" || name == peer.name {
+				p.peers = append(p.peers, peer)
+			}
+		}
+		if len(p.peers) == n && name != "" {
+			return p, fmt.Errorf("no peer %q", name)
 		}
 	}
 	if p.length > 0 {
@@ -206,12 +217,12 @@ func (p plan) print(out io.Writer, cells []cell) error {
 
 // pacers are who plays a scenario on a shape.
 func (p plan) pacers(s scenario, f form) (all []pacer) {
-	if single := len(s.tracks) == 1; single && (p.told || p.peers || s.told && fewer(s.tracks[0].tpm, f)) {
+	if single := len(s.tracks) == 1; single && (p.told || s.told && fewer(s.tracks[0].tpm, f)) {
 		all = append(all, told())
 	}
 	all = append(all, sluice())
-	if p.peers && len(s.tracks) == 1 {
-		all = append(all, peers()...)
+	if len(s.tracks) == 1 {
+		all = append(all, p.peers...)
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
@@ -27,6 +28,7 @@ type peer struct {
 	workers int // at once; 0: as many as the gate permits
 	retries func() aws.Retryer
 	gate    gate
+	giveUp  time.Duration // after which a job that was given up is tried again
 }
 
 // gate decides when a request starts. Its methods are called by one goroutine
@@ -48,7 +50,7 @@ func (open) end(time.Time, time.Time, truth, bool) {}
 
 func standard(attempts int) func() aws.Retryer {
 	return func() aws.Retryer {
-		return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+		return retry.NewStandard(tries(attempts))
 	}
 }
 
@@ -56,7 +58,7 @@ func adaptive(attempts int) func() aws.Retryer {
 	return func() aws.Retryer {
 		return patient{retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
 			o.FailOnNoAttemptTokens = true
-			o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+			o.StandardOptions = append(o.StandardOptions, tries(attempts))
 		})}
 	}
 }
@@ -79,6 +81,16 @@ func (p patient) GetAttemptToken(ctx context.Context) (func(error) error, error)
 	}
 }
 
+// tries is the SDK's default, or without its budget of retries, at the end of
+// which it gives up at once.
+func tries(attempts int) func(*retry.StandardOptions) {
+	return func(o *retry.StandardOptions) {
+		if o.MaxAttempts = attempts; attempts > usualTries {
+			o.RateLimiter = ratelimit.None
+		}
+	}
+}
+
 func none() aws.Retryer { return aws.NopRetryer{} }
 
 const (
@@ -94,37 +106,37 @@ const (
 func peers() []pacer {
 	return []pacer{
 		play("standard", func(tr track, _ form) peer {
-			return peer{usualWorkers, standard(usualTries), open{}}
+			return peer{usualWorkers, standard(usualTries), open{}, visibility}
 		}),
 		play("standard*", func(tr track, _ form) peer {
-			return peer{enough(tr), standard(patientTries), open{}}
+			return peer{enough(tr), standard(patientTries), open{}, visibility}
 		}),
 		play("adaptive", func(tr track, _ form) peer {
-			return peer{usualWorkers, adaptive(usualTries), open{}}
+			return peer{usualWorkers, adaptive(usualTries), open{}, visibility}
 		}),
 		play("adaptive*", func(tr track, _ form) peer {
-			return peer{enough(tr), adaptive(patientTries), open{}}
+			return peer{enough(tr), adaptive(patientTries), open{}, visibility}
 		}),
 		// Requests a second, for what a job reserves or (*) settles.
 		play("rate", func(tr track, _ form) peer {
-			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(perSecond(tr, reservation(tr))), 1)}}
+			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(perSecond(tr, reservation(tr))), 1)}, visibility}
 		}),
 		play("rate*", func(tr track, _ form) peer {
-			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(modest*perSecond(tr, tr.work.mean(tr.burndown()))), 1)}}
+			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(modest*perSecond(tr, tr.work.mean(tr.burndown()))), 1)}, visibility}
 		}),
 		// Buckets of a minute, charged with max_tokens; or (*) of what the limiter
 		// is told to hold, given back what was not used.
 		play("double", func(tr track, _ form) peer {
-			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(time.Minute)}, replica{})}
+			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(time.Minute)}, replica{}), visibility}
 		}),
 		play("double*", func(tr track, f form) peer {
-			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(f.hold)}, replica{settles: true, part: modest})}
+			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(f.hold)}, replica{settles: true, part: modest}), visibility}
 		}),
 		play("minute", func(tr track, _ form) peer {
-			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{})}
+			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{}), visibility}
 		}),
 		play("minute*", func(tr track, _ form) peer {
-			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{settles: true, part: modest})}
+			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{settles: true, part: modest}), visibility}
 		}),
 	}
 }
@@ -148,7 +160,7 @@ func told() pacer {
 		if f.name == "bucket60+1" {
 			accounts = append(accounts, newBucket(time.Minute))
 		}
-		return peer{0, none, newReplica(tr, accounts, replica{settles: true, margin: lagMost - lagLeast, late: 2 * lagMost})}
+		return peer{retries: none, gate: newReplica(tr, accounts, replica{settles: true, margin: lagMost - lagLeast, late: 2 * lagMost})}
 	})
 }
 
@@ -209,8 +221,18 @@ type running struct {
 
 	mu       sync.Mutex // guards what follows, and the gate
 	inFlight int
-	again    []truth // given up by the SDK
+	again    []returning // given up by the SDK
 }
+
+// returning is a job that was given up, and when its message is visible again.
+type returning struct {
+	truth
+	due time.Time
+}
+
+// visibility is SQS's default visibility timeout: what is given up is received
+// again after it.
+const visibility = 30 * time.Second
 
 func (r *running) run(ctx context.Context) {
 	select {
@@ -256,8 +278,8 @@ func (r *running) run(ctx context.Context) {
 
 // next is the next job, one that was given up first. Caller holds mu.
 func (r *running) next() *truth {
-	if len(r.again) > 0 {
-		t := r.again[0]
+	if len(r.again) > 0 && !r.again[0].due.After(time.Now()) {
+		t := r.again[0].truth
 		r.again = r.again[1:]
 		return &t
 	}
@@ -288,7 +310,7 @@ func (r *running) call(ctx context.Context, t truth, started time.Time) {
 		if !refused {
 			r.world.fail(fmt.Errorf("peer: %w", err))
 		}
-		r.again = append(r.again, t)
+		r.again = append(r.again, returning{t, time.Now().Add(r.giveUp)})
 	}
 	r.gate.end(time.Now(), started, t, refused)
 	r.mu.Unlock()
@@ -378,6 +400,8 @@ func (r *replica) end(now, started time.Time, t truth, refused bool) {
 	for d, cost := range r.costs(t) {
 		for _, a := range r.by[d] {
 			switch {
+			case refused && !r.settles:
+				// It is not known to whoever only counts what it sent.
 			case refused:
 				a.give(now, started, cost)
 				a.refused(now, cost)

@@ -27,7 +27,7 @@ func writeRows(w io.Writer, c cell, told float64) {
 	}
 	for i, r := range c.Rows {
 		phase := strings.TrimSpace(r.Track + " " + r.Phase)
-		fmt.Fprintf(w, "%-9s %-11s %-14s %-8s %6.1f %%  %4.0f %%  %9.1f %5.0f", c.Scenario, c.Shape, c.Pacer, phase, 100*r.Goodput, 100*r.Bound/r.Quota, r.PerMille, r.Throttles)
+		fmt.Fprintf(w, "%-9s %-11s %-14s %-8s %6.1f %%  %4.0f %%  %9.1f %5.0f", c.Scenario, c.Shape, c.Pacer, phase, 100*r.Goodput, 100*r.Bound/max(r.Quota, 1), r.PerMille, r.Throttles)
 		if i < len(c.Rows)-1 {
 			fmt.Fprintln(w)
 			continue

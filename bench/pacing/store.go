@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 )
@@ -24,9 +25,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	there, ok := s.keys[r.URL.Path]
 	switch {
 	case r.Method == http.MethodHead && ok:
-		for k, v := range there {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), there)
 		w.Header().Set("ETag", `"kept"`)
 		w.WriteHeader(http.StatusOK)
 	case r.Method == http.MethodHead:

@@ -400,8 +400,9 @@ func (r *replica) end(now, started time.Time, t truth, refused bool) {
 	for d, cost := range r.costs(t) {
 		for _, a := range r.by[d] {
 			switch {
-			case refused && !r.settles:
-				// It is not known to whoever only counts what it sent.
+			case refused && r.margin == 0:
+				// Whoever only counts what it sent lets the charge stand: given back,
+				// it would be spent on the next refusal at once.
 			case refused:
 				a.give(now, started, cost)
 				a.refused(now, cost)

@@ -277,15 +277,23 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 }
 
 // look asks whether the job is answered already, for as long as it may be held.
+//
+// It does so on a goroutine of its own: the SDK calls deep, and a stack that has
+// grown for it would be kept through the hold and the invocation, 32 KiB a job.
 func (w *Worker) look(t *task) (v job.Verdict, err error) {
-	err = w.insist(t.lease.gone, w.o.Hold, func(ctx context.Context) error {
-		made := time.Now()
-		ctx, cancel := context.WithTimeout(ctx, checkLimit)
-		defer cancel()
-		v, err = w.o.Sink.Look(ctx, t.claim)
-		w.sink.report(made, err)
-		return err
-	})
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		err = w.insist(t.lease.gone, w.o.Hold, func(ctx context.Context) error {
+			made := time.Now()
+			ctx, cancel := context.WithTimeout(ctx, checkLimit)
+			defer cancel()
+			v, err = w.o.Sink.Look(ctx, t.claim)
+			w.sink.report(made, err)
+			return err
+		})
+	}()
+	<-looked
 	return v, err
 }
 

@@ -52,7 +52,7 @@ func TestMinimal(t *testing.T) {
 		if out, _, code := r.try(t, "destroy", "-auto-approve", "-target=module.sluice.aws_s3_bucket.results"); code == 0 {
 			t.Errorf("the bucket went with the results in it:\n%s", out)
 		}
-		empty(t, objects(endpoint), "sluice-123456789012-us-east-1")
+		empty(t, objects(endpoint, http.DefaultClient), "sluice-123456789012-us-east-1")
 		r.run(t, "destroy", "-auto-approve")
 	})
 }
@@ -191,7 +191,7 @@ func drainARun(t *testing.T, endpoint string, task taskDefinition, enqueue, resu
 	drainer := startDrainer(t, filepath.Join(bin, "drainer"), append(append(task.environment(), here...), "SLUICE_ADMIN_ADDR="+freeAddr(t)))
 	uri := strings.TrimPrefix(results, "s3://")
 	bucket, prefix, _ := strings.Cut(uri, "/")
-	client := objects(endpoint)
+	client := objects(endpoint, http.DefaultClient)
 	for i := range n {
 		r := awaitResult(t, client, bucket, prefix+job.Identity{Run: sent.Run, ID: fmt.Sprintf("job-%d", i)}.Key())
 		if r.Status != job.Succeeded {
@@ -309,10 +309,11 @@ func (p *drainerProcess) stop(t *testing.T) {
 	}
 }
 
-// objects is a client of an emulator's S3.
-func objects(endpoint string) *s3.Client {
+// objects is a client of an emulator's S3, over the HTTP client given.
+func objects(endpoint string, over *http.Client) *s3.Client {
 	return s3.New(s3.Options{
-		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
+		HTTPClient: over,
+		Region:     "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 		DisableLogOutputChecksumValidationSkipped: true, // moto sends none
 	})

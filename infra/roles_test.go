@@ -438,20 +438,14 @@ func record(t *testing.T) map[string][]call {
 		}
 	}
 
-	queues := sqs.New(sqs.Options{
-		Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
-	})
-	send := func(body string) {
+	queues := messages(endpoint, http.DefaultClient)
+	send := func(lines string) {
 		t.Helper()
-		if _, err := queues.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &bulk, MessageBody: &body}); err != nil {
-			t.Fatal(err)
-		}
+		send(t, queues, bulk, lines)
 	}
 	// Jobs whose model has no quota for them yet, received so often that the
 	// release becomes a renewal.
-	for line := range strings.Lines(strings.ReplaceAll(jobs("slow", 3), `"id":"job-`, `"run":"r","id":"slow-`)) {
-		send(line)
-	}
+	send(strings.ReplaceAll(jobs("slow", 3), `"id":"job-`, `"run":"r","id":"slow-`))
 	for range 25 {
 		out, err := queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &bulk, MaxNumberOfMessages: 10})
 		if err != nil {
@@ -473,7 +467,7 @@ func record(t *testing.T) map[string][]call {
 		"SLUICE_QUOTA_FRACTION=0.333333", "SLUICE_HOLD=0s", "SLUICE_METRICS_PERIOD=1s", "SLUICE_GRACE=10s",
 		"SLUICE_ADMIN_ADDR=127.0.0.1:0",
 	))
-	client := objects(endpoint)
+	client := objects(endpoint, http.DefaultClient)
 	await := func(ids ...string) {
 		t.Helper()
 		for _, id := range ids {
@@ -483,7 +477,7 @@ func record(t *testing.T) map[string][]call {
 	await("embed", "large", "full", "lite-0", "ours-1", "job-0", "job-39")
 	// What has its result already is not done again; its copy is sent again.
 	before := server.Calls()["S3.GetObject"]
-	send(strings.Replace(strings.TrimSpace(jobs("sonnet", 1)), "{", `{"run":"r",`, 1))
+	send(strings.Replace(jobs("sonnet", 1), "{", `{"run":"r",`, 1))
 	until(t, "the copy is sent again", func() bool { return server.Calls()["S3.GetObject"] > before })
 	until(t, "a renewal", func() bool { return rec.has("task", "sqs:SendMessage", queueARN("all-jobs-bulk")) })
 	drainer.stop(t)
@@ -514,6 +508,25 @@ func (r *recorder) has(role, action, resource string) bool {
 		}
 	}
 	return false
+}
+
+// messages is a client of an emulator's SQS, over the HTTP client given.
+func messages(endpoint string, over *http.Client) *sqs.Client {
+	return sqs.New(sqs.Options{
+		Region: "us-east-1", BaseEndpoint: &endpoint, HTTPClient: over,
+		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+}
+
+// send puts each line on a queue.
+func send(t *testing.T, client *sqs.Client, url, lines string) {
+	t.Helper()
+	for line := range strings.Lines(lines) {
+		line = strings.TrimSuffix(line, "\n")
+		if _, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &line}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // until waits for something that is about to happen.

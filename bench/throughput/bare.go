@@ -45,9 +45,9 @@ type bare struct {
 }
 
 func bareLoop(ctx context.Context, ac aws.Config, cfg config.Config) error {
-	ac.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	ac.HTTPClient = plain{awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 2*cfg.MaxInFlight
-	})
+	})}
 	b := &bare{
 		cfg: cfg, sqs: sqs.NewFromConfig(ac), bedrock: bedrockruntime.NewFromConfig(ac),
 		s3:  s3.NewFromConfig(ac, func(o *s3.Options) { o.UsePathStyle = true }),
@@ -66,6 +66,17 @@ func bareLoop(ctx context.Context, ac aws.Config, cfg config.Config) error {
 	loops(cfg.MaxInFlight, b.work)
 	loops(deleters, b.remove)
 	return <-failed // the process ends with the first
+}
+
+// plain spares the bare loop what would stop it for the visibility timeout every
+// few thousand jobs, and the drainer is spared: internal/drainer/body.go tells.
+type plain struct{ aws.HTTPClient }
+
+func (c plain) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return c.HTTPClient.Do(r)
 }
 
 func (b *bare) receive(ctx context.Context) error {

@@ -3,6 +3,7 @@ package worker
 import (
 	"container/heap"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sluicehq/sluice/pacing"
@@ -148,7 +149,7 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 			continue
 		}
 		anywhere += free
-		if x.brings(m) {
+		if x.brings(m) || d.standsIn(m, x) {
 			want += free
 			held += before
 		}
@@ -167,6 +168,14 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 		return 0 // most of what fits is here: wait until a whole batch is worth a call
 	}
 	return min(want, free)
+}
+
+// standsIn says whether the model is the fallback of one that is out, and of
+// which a source with this mix brings jobs.
+func (d *dispatcher) standsIn(m *model, x *mix) bool {
+	return slices.ContainsFunc(d.order, func(asked *model) bool {
+		return asked.out() && slices.Contains(asked.Fallback, m.Alias) && x.brings(asked)
+	})
 }
 
 // delay is how long a release of a task that can't start should last, and makes

@@ -598,6 +598,20 @@ func TestTheStopKeepsItsGrace(t *testing.T) {
 	}
 }
 
+// While a model is gone, its fallback is kept as busy as its quota allows.
+func TestAFallbackIsKeptBusy(t *testing.T) {
+	inWorld(t, sim(300), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":300}],"fallback":["haiku"]},
+		"haiku":{"routes":[{"model_id":"`+haiku+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
+		w.enqueueMany(0, 1500, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(2 * time.Minute)
+		if n := p.model("haiku").Invocations; n < 1000 {
+			w.Errorf("the fallback, of 600 a minute, answered %d in two minutes", n)
+		}
+	})
+}
+
 // A job that merely waits for quota goes to the fallback after fallback_after,
 // and not before.
 func TestFallbackAfterAWait(t *testing.T) {

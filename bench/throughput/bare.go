@@ -69,7 +69,7 @@ func bareLoop(ctx context.Context, ac aws.Config, cfg config.Config) error {
 }
 
 // plain spares the bare loop what would stop it for the visibility timeout every
-// few thousand jobs, and the drainer is spared: internal/drainer/body.go tells.
+// few thousand jobs, and the drainer is spared: internal/drainer/connections.go tells.
 type plain struct{ aws.HTTPClient }
 
 func (c plain) Do(r *http.Request) (*http.Response, error) {

@@ -54,6 +54,9 @@ func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
 	if err := cfg.ForRun(); err != nil {
 		return nil, err
 	}
+	if ac.HTTPClient == nil { // as the SDK loads it, but for a CA bundle
+		ac.HTTPClient = awshttp.NewBuildableClient()
+	}
 	if b, ok := ac.HTTPClient.(*awshttp.BuildableClient); ok {
 		// One connection for each call in flight: above the transport's ten, every
 		// further call would shake hands again.

@@ -342,14 +342,16 @@ func asked(r *http.Request, body []byte, region string, status int) ([]call, err
 	if service != "SQS" {
 		return nil, fmt.Errorf("%s: which action is that?", operation)
 	}
-	var in struct{ QueueUrl string }
+	var in struct {
+		QueueURL string `json:"QueueUrl"`
+	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
 	if single, ok := batched[name]; ok {
 		name = single
 	}
-	return []call{{action: "sqs:" + name, resource: queueARN(in.QueueUrl[strings.LastIndexByte(in.QueueUrl, '/')+1:])}}, nil
+	return []call{{action: "sqs:" + name, resource: queueARN(in.QueueURL[strings.LastIndexByte(in.QueueURL, '/')+1:])}}, nil
 }
 
 // invocations is what IAM is asked for an invocation, as AWS documents it: the

@@ -225,14 +225,6 @@ type values struct {
 	Root module `json:"root_module"`
 }
 
-// state returns what terraform has made.
-func (r *root) state(t *testing.T) []resource {
-	t.Helper()
-	var shown struct{ Values values }
-	decode(t, []byte(r.run(t, "show", "-json")), &shown)
-	return shown.Values.Root.all()
-}
-
 // plan is what terraform would make of nothing. What it cannot know yet is absent.
 type plan struct {
 	Planned values                    `json:"planned_values"`

@@ -250,7 +250,8 @@ func TestSignals(t *testing.T) {
 				t.Errorf("exit code %d, want %d: %s", code, want.code, stderr)
 			}
 			if signal != syscall.SIGKILL {
-				if s := summary(t, stdout.String()); s.Sent < 7000 || s.Sent == n || s.Complete || !strings.Contains(stderr.String(), "--run "+s.Run) {
+				// 700 batches were answered; of those, some are on their way back.
+				if s := summary(t, stdout.String()); s.Sent < 6500 || s.Sent == n || s.Complete || !strings.Contains(stderr.String(), "--run "+s.Run) {
 					t.Errorf("summary %s, stderr %s", stdout, stderr)
 				}
 			}

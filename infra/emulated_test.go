@@ -52,7 +52,7 @@ func TestMinimal(t *testing.T) {
 		if out, _, code := r.try(t, "destroy", "-auto-approve", "-target=module.sluice.aws_s3_bucket.results"); code == 0 {
 			t.Errorf("the bucket went with the results in it:\n%s", out)
 		}
-		empty(t, objects(endpoint, http.DefaultClient), "sluice-123456789012-us-east-1")
+		empty(t.Context(), t, objects(endpoint, http.DefaultClient), "sluice-123456789012-us-east-1")
 		r.run(t, "destroy", "-auto-approve")
 	})
 }
@@ -347,16 +347,16 @@ func awaitResult(t *testing.T, client *s3.Client, bucket, key string) job.Result
 }
 
 // empty deletes all objects of a bucket.
-func empty(t *testing.T, client *s3.Client, bucket string) {
+func empty(ctx context.Context, t *testing.T, client *s3.Client, bucket string) {
 	t.Helper()
 	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
+		page, err := pages.NextPage(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range page.Contents {
-			if _, err := client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String(*o.Key)}); err != nil {
+			if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String(*o.Key)}); err != nil {
 				t.Fatal(err)
 			}
 		}

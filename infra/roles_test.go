@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -525,10 +526,15 @@ func send(t *testing.T, client *sqs.Client, url, lines string) {
 	t.Helper()
 	for line := range strings.Lines(lines) {
 		line = strings.TrimSuffix(line, "\n")
-		if _, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &line}); err != nil {
+		if err := deliver(t.Context(), client, url, line); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func deliver(ctx context.Context, client *sqs.Client, url, body string) error {
+	_, err := client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &body})
+	return err
 }
 
 // until waits for something that is about to happen.

@@ -173,7 +173,8 @@ func (r *root) try(t *testing.T, args ...string) (stdout, stderr string, code in
 	began := time.Now()
 	// Longer than any of it takes; an emulator that forgets what it was told would
 	// otherwise be waited for until the tests' own time is over.
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	// Cleanups destroy, and the context of a test ends before them.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "terraform", append([]string{"-chdir=" + r.dir}, args...)...)
 	// Asked, it ends its plugins with itself.

@@ -1,0 +1,127 @@
+package infra_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+
+	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+)
+
+// A throttle storm and a bury, on an emulator that evaluates alarms: the alarms
+// ring, and when it is quiet the first ends. LocalStack evaluates those of a
+// single metric only; the others are as good as their expressions.
+func TestAlarmsFire(t *testing.T) {
+	t.Parallel()
+	endpoint := os.Getenv("SLUICE_TEST_LOCALSTACK")
+	if endpoint == "" {
+		t.Skip("SLUICE_TEST_LOCALSTACK names no LocalStack; .ci/run localstack starts one")
+	}
+	r := newRoot(t, "testdata/alarms", endpoint, nil)
+	// No ECS there, so just what the drainer and the alarms need.
+	var targets []string
+	for _, part := range []string{"aws_sqs_queue.jobs", "aws_sqs_queue.dead_letters", "aws_s3_bucket.results", "aws_cloudwatch_metric_alarm.sluice"} {
+		targets = append(targets, "-target=module.sluice."+part)
+	}
+	r.run(t, append([]string{"apply", "-auto-approve"}, targets...)...)
+	t.Cleanup(func() {
+		empty(context.WithoutCancel(t.Context()), t, objects(endpoint, http.DefaultClient), "rings-000000000000-us-east-1")
+		r.run(t, append([]string{"destroy", "-auto-approve"}, targets...)...)
+	})
+	// Now that the queues are there, a plan knows the whole environment.
+	environment := r.plan(t).Outputs["environment"]["after"].(map[string]any)
+
+	const model = "amazon.nova-lite-v1:0"
+	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{model: {}}}})
+	bedrock, err := server.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	env := []string{
+		"HOME=" + t.TempDir(), "AWS_ENDPOINT_URL=" + endpoint, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME=" + bedrock,
+		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "SLUICE_ADMIN_ADDR=127.0.0.1:0",
+	}
+	for _, name := range slices.Sorted(maps.Keys(environment)) {
+		env = append(env, name+"="+environment[name].(string))
+	}
+	drainer := startDrainer(t, filepath.Join(build(t), "drainer"), env)
+
+	// Steady work, so that every period has a rate.
+	jobQueue := environment["SLUICE_QUEUE_URLS"].(string)
+	queues := messages(endpoint, http.DefaultClient)
+	send(t, queues, jobQueue, `{"modle":"nova"}`) // to bury
+	feeding, stop := context.WithCancel(t.Context())
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		for n := 0; feeding.Err() == nil; n++ {
+			body := fmt.Sprintf(`{"id":"job-%d","model":"nova","converse":{"messages":[{"role":"user","content":[{"text":"Say %d."}]}],"inferenceConfig":{"maxTokens":64}}}`, n, n)
+			if err := deliver(feeding, queues, jobQueue, body); err != nil && feeding.Err() == nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}()
+	defer func() {
+		stop()
+		<-fed
+	}()
+
+	watch := cloudwatch.New(cloudwatch.Options{
+		Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueOk)
+	server.Bedrock().Set(model, func(m *bedrocksim.Model) {
+		m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Throttle, Rate: 0.5}}
+	})
+	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueAlarm)
+	server.Bedrock().Set(model, func(m *bedrocksim.Model) { m.Faults = nil })
+	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueOk)
+	awaitAlarm(t, watch, "rings-dead-letters", types.StateValueAlarm)
+	stop()
+	drainer.stop(t)
+}
+
+// alarmPatience is how long an alarm may take to change: five periods of ten
+// seconds of its own, a minute between two of SQS's metrics, and the emulator.
+const alarmPatience = 4 * time.Minute
+
+func awaitAlarm(t *testing.T, client *cloudwatch.Client, name string, want types.StateValue) {
+	t.Helper()
+	began := time.Now()
+	for {
+		out, err := client.DescribeAlarms(t.Context(), &cloudwatch.DescribeAlarmsInput{AlarmNames: []string{name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.MetricAlarms) != 1 {
+			t.Fatalf("%d alarms called %s", len(out.MetricAlarms), name)
+		}
+		state := out.MetricAlarms[0].StateValue
+		if state == want {
+			t.Logf("%s: %s after %.0f s", name, state, time.Since(began).Seconds())
+			return
+		}
+		if time.Since(began) > alarmPatience {
+			t.Fatalf("%s is %s after %v, not %s", name, state, alarmPatience, want)
+		}
+		time.Sleep(time.Second)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -236,10 +237,16 @@ func TestSignals(t *testing.T) {
 			w.aws.Intercept(func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					next.ServeHTTP(rw, r)
-					if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".SendMessageBatch") && batches.Add(1) == 700 {
+					if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".SendMessageBatch") {
+						return
+					}
+					switch n := batches.Add(1); {
+					case n == 700:
 						if err := cmd.Process.Signal(signal); err != nil {
 							t.Error(err)
 						}
+					case n > 700 && n < 1200:
+						time.Sleep(50 * time.Millisecond) // or a fast process ends before it hears the signal
 					}
 				})
 			})

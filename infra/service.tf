@@ -2,10 +2,10 @@ locals {
   # Account, Region and repository of an image in ECR; null where it is elsewhere.
   ecr_image = try(regex("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.[^/]+/([^:@]+)", var.image), null)
 
-  # The drainer's environment: what the module knows. "drainer config" shows the
-  # rest, and docs/configuration.md says what each means.
   log_group = "/sluice/${var.name}"
 
+  # The drainer's environment: what the module knows. "drainer config" shows the
+  # rest, and docs/configuration.md says what each means.
   derived = merge({
     AWS_REGION               = local.region
     SLUICE_NAME              = var.name

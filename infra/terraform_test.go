@@ -97,13 +97,7 @@ type root struct {
 // an emulator at the endpoint.
 func newRoot(t *testing.T, name, endpoint string, overrides map[string]string) *root {
 	t.Helper()
-	plugins := os.Getenv("SLUICE_TEST_TERRAFORM_PLUGINS")
-	if plugins == "" {
-		t.Skip("SLUICE_TEST_TERRAFORM_PLUGINS names no folder of Terraform's provider plugins")
-	}
-	if _, err := exec.LookPath("terraform"); err != nil {
-		t.Skip("terraform is not on this machine")
-	}
+	plugins := needPlugins(t)
 	top := t.TempDir()
 	if err := os.CopyFS(top, hcl{os.DirFS(".")}); err != nil {
 		t.Fatal(err)
@@ -127,6 +121,24 @@ func newRoot(t *testing.T, name, endpoint string, overrides map[string]string) *
 	}
 	r.run(t, "init", "-backend=false", "-plugin-dir="+plugins)
 	return r
+}
+
+// needPlugins returns the folder of provider plugins, or skips the test.
+func needPlugins(t *testing.T) string {
+	t.Helper()
+	plugins := os.Getenv("SLUICE_TEST_TERRAFORM_PLUGINS")
+	if plugins == "" {
+		t.Skip("SLUICE_TEST_TERRAFORM_PLUGINS names no folder of Terraform's provider plugins")
+	}
+	needTerraform(t)
+	return plugins
+}
+
+func needTerraform(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("terraform"); err != nil {
+		t.Skip("terraform is not on this machine")
+	}
 }
 
 // knowsMebibyte reports whether one of the provider's folders is of a version
@@ -268,9 +280,10 @@ func (r resource) text(attribute string) string {
 	return s
 }
 
-// moto starts an emulator of its own and returns its URL.
+// moto starts an emulator of its own, for terraform, and returns its URL.
 func moto(t *testing.T) string {
 	t.Helper()
+	needPlugins(t) // before it takes seconds to start
 	server, err := exec.LookPath("moto_server")
 	if err != nil {
 		t.Skip("moto_server is not on this machine")
@@ -339,9 +352,7 @@ func await(t *testing.T, url string, log *bytes.Buffer) {
 
 func TestFormat(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("terraform"); err != nil {
-		t.Skip("terraform is not on this machine")
-	}
+	needTerraform(t)
 	cmd := exec.CommandContext(t.Context(), "terraform", "fmt", "-check", "-diff", "-recursive", ".")
 	cmd.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+os.DevNull, "CHECKPOINT_DISABLE=1")
 	if out, err := cmd.CombinedOutput(); err != nil {

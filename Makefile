@@ -21,8 +21,8 @@ lint: ## check formatting, vet, staticcheck, go fix and go.mod
 	.ci/run lint
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target, for FUZZTIME=1m
-	FUZZTIME=$${FUZZTIME:-1m} .ci/run fuzz
+fuzz: ## run each fuzz target, for FUZZTIME=200000x inputs
+	FUZZTIME=$${FUZZTIME:-200000x} .ci/run fuzz
 
 .PHONY: localstack
 localstack: ## start LocalStack and the Bedrock simulator, without Docker; print the variables to export

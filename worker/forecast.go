@@ -24,6 +24,10 @@ const (
 	// maxReleased not yet due, Sluice looks past a closed model no longer: SQS
 	// keeps 120,000 in flight, and each costs a receive to come back.
 	maxReleased = 20_000
+	// longestAhead is how far ahead of its slot a message is received where slots
+	// are the limit: several receives' time. Longer, and waiting jobs take memory
+	// that the ones in flight need.
+	longestAhead = 500 * time.Millisecond
 	// never is a wait that no event in sight will end.
 	never = 24 * time.Hour
 )
@@ -116,9 +120,10 @@ func (m *model) capacity(hold time.Duration, now time.Time) int {
 	return most
 }
 
-// turnover is how many of the model's invocations will end within the time and
-// leave their slots to others.
+// turnover is how many of the model's invocations will end within the time, as
+// far as it is worth looking ahead, and leave their slots to others.
 func (m *model) turnover(within time.Duration) int {
+	within = min(within, longestAhead)
 	return int(min(float64(m.inFlight)*float64(within)/float64(max(m.took, time.Millisecond)), float64(m.MaxInFlight)))
 }
 

@@ -60,6 +60,10 @@ func New(cfg aws.Config, o Options) (*Client, error) {
 	return c, nil
 }
 
+// buffer is what each connection holds for reading and for writing, in bytes,
+// while the model works: a header's worth. Larger bodies pass it by.
+const buffer = 2 << 10
+
 // pooled gives the SDK's HTTP client room for n idle connections. It is copied
 // rather than made anew, because the configuration may have put the roots of
 // AWS_CA_BUNDLE into it. No timeout is set: a context's deadline is the only one.
@@ -72,6 +76,7 @@ func pooled(client aws.HTTPClient, n int) aws.HTTPClient {
 		return client
 	}
 	return buildable.WithTransportOptions(func(t *http.Transport) {
+		t.ReadBufferSize, t.WriteBufferSize = buffer, buffer
 		t.MaxIdleConns = max(t.MaxIdleConns, n)
 		t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)
 		t.MaxConnsPerHost = max(t.MaxConnsPerHost, n)
@@ -119,7 +124,9 @@ func (c *Client) Invoke(ctx context.Context, r job.Route, k job.Kind, request []
 // the stack or in memory: its steps hold some 30 KiB for a request, and there
 // are a thousand in flight for minutes.
 func (c *Client) send(ctx context.Context, r job.Route, k job.Kind, x *exchange) error {
-	if err := c.operate(ctx, r, k, x); x.signed == nil {
+	signed := make(chan error) // from a stack of its own, or this one would have grown for it
+	go func() { signed <- c.operate(ctx, r, k, x) }()
+	if err := <-signed; x.signed == nil {
 		return err
 	}
 	if err := x.perform(ctx, c.cfg.HTTPClient); err != nil || x.status/100 == 2 {

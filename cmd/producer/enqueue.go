@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sluicehq/sluice/internal/config"
+	"github.com/sluicehq/sluice/internal/connect"
 	"github.com/sluicehq/sluice/internal/enqueue"
 )
 
@@ -117,9 +116,12 @@ func (c *command) run(cmd *cobra.Command, name string) error {
 		if o.Results == nil {
 			fmt.Fprintln(stderr, "producer: without --results there is no manifest, and an interrupted run cannot be resumed")
 		}
-		if err := connect(ctx, &o); err != nil {
-			return commandError{err, exitError}
+		ac, err := awsconfig.LoadDefaultConfig(ctx)
+		if err != nil {
+			return commandError{fmt.Errorf("load the AWS configuration: %w", err), exitError}
 		}
+		ac = connect.Prepare(ac)
+		o.SQS, o.S3 = sqs.NewFromConfig(ac), connect.S3(ac)
 	}
 	var end func()
 	o.Progress, end = progress(stderr)
@@ -160,20 +162,6 @@ func place(cmd *cobra.Command, flag, variable string) (*config.Location, error) 
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
 	return &l, nil
-}
-
-// connect makes the clients from the SDK's own environment.
-func connect(ctx context.Context, o *enqueue.Options) error {
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
-	if err != nil {
-		return fmt.Errorf("load the AWS configuration: %w", err)
-	}
-	o.SQS = sqs.NewFromConfig(cfg)
-	o.S3 = s3.NewFromConfig(cfg, func(s *s3.Options) {
-		// An endpoint that somebody set has no host name for each bucket.
-		s.UsePathStyle = s.BaseEndpoint != nil
-	})
-	return nil
 }
 
 // progress draws a bar where stderr is a terminal, and nothing elsewhere.

@@ -10,20 +10,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/sluicehq/sluice/internal/bedrock"
 	"github.com/sluicehq/sluice/internal/config"
+	"github.com/sluicehq/sluice/internal/connect"
 	"github.com/sluicehq/sluice/internal/metrics"
 	"github.com/sluicehq/sluice/internal/queue"
 	"github.com/sluicehq/sluice/job"
@@ -54,24 +53,12 @@ func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
 	if err := cfg.ForRun(); err != nil {
 		return nil, err
 	}
-	if ac.HTTPClient == nil { // as the SDK loads it, but for a CA bundle
-		ac.HTTPClient = awshttp.NewBuildableClient()
-	}
-	if b, ok := ac.HTTPClient.(*awshttp.BuildableClient); ok {
-		// One connection for each call in flight: above the transport's ten, every
-		// further call would shake hands again.
-		ac.HTTPClient = b.WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, cfg.MaxInFlight
-		})
-	}
-	ac.APIOptions = append(slices.Clip(ac.APIOptions), plainBody)
+	ac = connect.Prepare(ac)
 	d := &Drainer{
 		cfg: cfg, log: log,
 		sqs: sqs.NewFromConfig(ac),
-		s3: s3.NewFromConfig(ac, func(o *s3.Options) {
-			o.UsePathStyle = o.BaseEndpoint != nil
-		}),
-		cw: cloudwatch.NewFromConfig(ac),
+		s3:  connect.S3(ac),
+		cw:  cloudwatch.NewFromConfig(ac),
 	}
 	var err error
 	if d.model, err = bedrock.New(ac, bedrock.Options{MaxInFlight: cfg.MaxInFlight}); err != nil {

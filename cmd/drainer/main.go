@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/sluicehq/sluice/cmd/internal/version"
 )
 
 // The exit codes. A platform restarts what ended with 1 and should not restart
@@ -57,7 +59,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		RunE:          run.RunE,
 	}
 	root.Flags().AddFlagSet(run.Flags())
-	root.AddCommand(run, demoCommand(), configCommand(), healthcheckCommand(), versionCommand())
+	root.AddCommand(run, demoCommand(), configCommand(), healthcheckCommand(), version.Command())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluicehq/sluice/cmd/internal/version"
 )
 
 // The exit codes. Scripts tell a mistake, which trying again will not mend, from
@@ -52,7 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		},
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(enqueueCommand(), validateCommand(), versionCommand())
+	root.AddCommand(enqueueCommand(), validateCommand(), version.Command())
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -269,7 +269,7 @@ func TestCopiesAreSentAndKeptWhileTheirQueueIsAway(t *testing.T) {
 		var on atomic.Bool
 		w.aws.Intercept(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if on.Load() && localaws.Operation(r) == "SQS.SendMessage" {
+				if on.Load() && localaws.Operation(r) == "SQS.SendMessageBatch" {
 					unavailable(rw, r)
 					return
 				}
@@ -470,7 +470,7 @@ func TestARefusingDeadLetterQueueIsAskedLessAndLess(t *testing.T) {
 		var on atomic.Bool
 		var sends atomic.Int64
 		on.Store(true)
-		w.fault("SQS.SendMessage", &on, func(rw http.ResponseWriter, r *http.Request) {
+		w.fault("SQS.SendMessageBatch", &on, func(rw http.ResponseWriter, r *http.Request) {
 			sends.Add(1)
 			unavailable(rw, r)
 		})

@@ -100,8 +100,11 @@ func (o outcomes) succeeded(id *string) { o.set(id, nil) }
 func (o outcomes) failed(entries []types.BatchResultErrorEntry) []error {
 	for _, e := range entries {
 		err := fmt.Errorf("%s: %s", aws.ToString(e.Code), aws.ToString(e.Message))
-		if gone(aws.ToString(e.Code)) {
+		switch code := aws.ToString(e.Code); {
+		case gone(code):
 			err = fmt.Errorf("%w: %w", job.ErrGone, err)
+		case shortCode(code) == "InvalidMessageContents":
+			err = fmt.Errorf("%w: %w", job.ErrNoRoom, err)
 		}
 		o.set(e.Id, fmt.Errorf("%s %s: %w", o.op, o.q.name, err))
 	}

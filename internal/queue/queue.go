@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,9 +40,13 @@ type Queue struct {
 	name     string // the last part of url: what errors and logs call it
 	payloads *Payloads
 	log      *slog.Logger
+	linger   time.Duration
 
 	skew     atomic.Int64 // nanoseconds; see Offset
 	maxBytes atomic.Int64 // largest message that the queue takes, attributes included
+
+	mu   sync.Mutex
+	next *sending // what Send fills; nil: nothing waits
 }
 
 // Options of a Queue. The zero value is usable.
@@ -49,6 +54,10 @@ type Options struct {
 	// Payloads takes the bodies that with their attributes exceed a message. Nil
 	// means that Send refuses those with job.ErrNoRoom.
 	Payloads *Payloads
+	// Linger is how long Send waits for others to share a call with, of ten
+	// messages at most. Too small: a call for each. Too large: what is held until
+	// it was sent is held longer.
+	Linger time.Duration
 	// Log is slog.Default where nil.
 	Log *slog.Logger
 }
@@ -61,6 +70,7 @@ func New(client *sqs.Client, url string, o Options) *Queue {
 		name:     url[strings.LastIndexByte(url, '/')+1:],
 		payloads: o.Payloads,
 		log:      o.Log,
+		linger:   o.Linger,
 	}
 	if q.log == nil {
 		q.log = slog.Default()

@@ -6,8 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -16,59 +16,126 @@ import (
 	"github.com/sluicehq/sluice/job"
 )
 
-// Send sends one message. A body that with its attributes exceeds what the
-// queue takes goes to the payload prefix and a pointer to the queue; without a
-// payload prefix the error is job.ErrNoRoom, as it is for a body with characters
-// that SQS refuses (a model's output can have some; a body that came from SQS
-// has none).
-func (q *Queue) Send(ctx context.Context, m job.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+// maxEntries is what SQS takes in one call.
+const maxEntries = 10
 
-	attributes := make(map[string]types.MessageAttributeValue, 2)
-	room := q.maxBytes.Load()
+// Send sends one message, in one call with those that are sent within the
+// linger. A body that with its attributes exceeds what the queue takes goes to the payload
+// prefix and a pointer to the queue; without a payload prefix the error is
+// job.ErrNoRoom, as it is for a body with characters that SQS refuses (a model's
+// output can have some; a body that came from SQS has none). A message may have
+// been sent although ctx ended first.
+func (q *Queue) Send(ctx context.Context, m job.Message) error {
+	e, size, err := q.entry(ctx, m)
+	if err != nil {
+		return fmt.Errorf("send to %s: %w", q.name, err)
+	}
+	b, place := q.join(e, size)
+	select {
+	case <-b.sent:
+		return b.slots[place]
+	case <-ctx.Done():
+		return fmt.Errorf("send to %s: %w", q.name, ctx.Err())
+	}
+}
+
+// entry makes the message an entry of a batch, and says how much SQS counts for
+// it.
+func (q *Queue) entry(ctx context.Context, m job.Message) (e types.SendMessageBatchRequestEntry, size int64, err error) {
+	e.MessageAttributes = make(map[string]types.MessageAttributeValue, 2)
 	set := func(name, value string) {
 		const kind = "String"
-		attributes[name] = types.MessageAttributeValue{DataType: aws.String(kind), StringValue: aws.String(value)}
-		room -= int64(len(name) + len(kind) + len(value))
+		e.MessageAttributes[name] = types.MessageAttributeValue{DataType: aws.String(kind), StringValue: aws.String(value)}
+		size += int64(len(name) + len(kind) + len(value))
 	}
 	if m.Trail != (job.Trail{}) {
 		trail, err := json.Marshal(m.Trail)
 		if err != nil {
-			return fmt.Errorf("send to %s: %w", q.name, err)
+			return e, 0, err
 		}
 		set(trailAttribute, string(trail))
 	}
 	if m.Traceparent != "" {
 		set(traceparentAttribute, m.Traceparent)
 	}
-
 	body := m.Body
-	if int64(len(body)) > room {
-		var err error
+	if size+int64(len(body)) > q.maxBytes.Load() {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
 		if body, err = q.pointer(ctx, m); err != nil {
-			return fmt.Errorf("send to %s: %w", q.name, err)
+			return e, 0, err
 		}
 	}
-
-	in := &sqs.SendMessageInput{
-		QueueUrl:          &q.url,
-		MessageBody:       aws.String(string(body)),
-		MessageAttributes: attributes,
-		DelaySeconds:      seconds(m.Delay),
-	}
+	e.MessageBody = aws.String(string(body))
+	e.DelaySeconds = seconds(m.Delay)
 	if m.Group != "" {
-		in.MessageGroupId = &m.Group
+		e.MessageGroupId = &m.Group
 	}
-	out, err := q.client.SendMessage(ctx, in)
-	if _, ok := errors.AsType[*types.InvalidMessageContents](err); ok {
-		return fmt.Errorf("send to %s: %w: %w", q.name, job.ErrNoRoom, err)
+	return e, size + int64(len(body)), nil
+}
+
+// sending is a batch of messages on their way.
+type sending struct {
+	entries []types.SendMessageBatchRequestEntry
+	size    int64
+	slots   []error // of the entries, once it was sent
+	sent    chan struct{}
+}
+
+// join gives the entry a place in the next batch. All of it may be as large as
+// one message.
+func (q *Queue) join(e types.SendMessageBatchRequestEntry, size int64) (b *sending, place int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.next != nil && q.next.size+size > q.maxBytes.Load() {
+		q.depart()
 	}
+	if b = q.next; b == nil {
+		b = &sending{sent: make(chan struct{})}
+		q.next = b
+		if q.linger > 0 {
+			time.AfterFunc(q.linger, func() {
+				q.mu.Lock()
+				defer q.mu.Unlock()
+				if q.next == b {
+					q.depart()
+				}
+			})
+		}
+	}
+	place = len(b.entries)
+	e.Id = position(place)
+	b.entries, b.size = append(b.entries, e), b.size+size
+	if q.linger == 0 || len(b.entries) == maxEntries {
+		q.depart()
+	}
+	return b, place
+}
+
+// depart sends the next batch. The caller holds the lock.
+func (q *Queue) depart() {
+	b := q.next
+	q.next = nil
+	go func() {
+		b.slots = q.sendBatch(b.entries)
+		close(b.sent)
+	}()
+}
+
+func (q *Queue) sendBatch(entries []types.SendMessageBatchRequestEntry) []error {
+	// What one of the callers gives up is still wanted by the others.
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	out, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.url, Entries: entries})
+	o := q.outcomes("send to", len(entries))
 	if err != nil {
-		return q.wrap("send to", err)
+		return o.all(err)
 	}
 	q.answered(out.ResultMetadata)
-	return nil
+	for _, s := range out.Successful {
+		o.succeeded(s.Id)
+	}
+	return o.failed(out.Failed)
 }
 
 // pointer puts the body under the payload prefix and returns the body that

@@ -2,14 +2,18 @@ package queue_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluicehq/sluice/internal/queue"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -132,6 +136,78 @@ func TestSendDelay(t *testing.T) {
 		}
 		if got := time.Since(start); got != 15*time.Second {
 			f.Errorf("a delay of 14.5 s lasted %v, want 15 s", got)
+		}
+	})
+}
+
+// Copies of results share their calls.
+func TestSendsShareCalls(t *testing.T) {
+	in(t, nil, func(f *fixture) {
+		f.open(queue.Options{Linger: 100 * time.Millisecond})
+		start := time.Now()
+		var sends sync.WaitGroup
+		for i := range 25 {
+			sends.Go(func() {
+				m := job.Message{Body: fmt.Appendf(nil, `{"id":"%d"}`, i)}
+				want := error(nil)
+				if i == 7 {
+					m.Body, want = []byte("\uffff"), job.ErrNoRoom
+				}
+				if err := f.Send(f.Context(), m); !errors.Is(err, want) {
+					f.Errorf("message %d: error %v, want %v", i, err, want)
+				}
+			})
+		}
+		sends.Wait()
+		if took := time.Since(start); took != 100*time.Millisecond {
+			f.Errorf("the last was sent after %v, want the linger", took)
+		}
+		if n := f.aws.Calls()["SQS.SendMessageBatch"]; n != 3 {
+			f.Errorf("%d calls for 25 messages, want 3", n)
+		}
+		ids := map[string]bool{}
+		for range 3 {
+			for _, d := range f.receive(10) {
+				ids[string(d.Body)] = true
+			}
+		}
+		if len(ids) != 24 {
+			f.Errorf("%d messages on the queue, want 24", len(ids))
+		}
+	})
+}
+
+// A call takes as much as one message may have.
+func TestSharedCallsKeepTheLimit(t *testing.T) {
+	in(t, nil, func(f *fixture) {
+		f.open(queue.Options{Linger: 100 * time.Millisecond})
+		var sends sync.WaitGroup
+		for range 5 {
+			sends.Go(func() { f.send(job.Message{Body: body(400 << 10)}) })
+		}
+		sends.Wait()
+		if n := f.aws.Calls()["SQS.SendMessageBatch"]; n != 3 {
+			f.Errorf("%d calls for 2,000 KiB, want 3", n)
+		}
+	})
+}
+
+// Who gives up does not take the others' message with it.
+func TestSendGivenUp(t *testing.T) {
+	in(t, nil, func(f *fixture) {
+		f.open(queue.Options{Linger: time.Second})
+		hasty, cancel := context.WithTimeout(f.Context(), 500*time.Millisecond)
+		defer cancel()
+		var sends sync.WaitGroup
+		sends.Go(func() { f.send(job.Message{Body: body(100)}) })
+		sends.Go(func() {
+			if err := f.Send(hasty, job.Message{Body: body(200)}); !errors.Is(err, context.DeadlineExceeded) {
+				f.Errorf("error %v, want the deadline's", err)
+			}
+		})
+		sends.Wait()
+		if n := len(f.receive(10)); n != 2 {
+			f.Errorf("%d messages on the queue, want 2", n)
 		}
 	})
 }

@@ -103,7 +103,9 @@ application inference profiles, provisioned throughput and custom models do not 
 	b.WriteString(`
 Burndown rates are [AWS's](https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html) of October
 2026. default_max_tokens is the model's longest output, which is what Converse reserves for a request that sets no
-maxTokens: such requests are expensive, and the metric Unbounded counts them.
+maxTokens: such requests are expensive, and the metric Unbounded counts them. The numbers are those of AWS's
+[model cards](https://docs.aws.amazon.com/bedrock/latest/userguide/model-cards.html) of August and October 2026, and guesses
+on the high side where a card has none; internal/config/family.go says where.
 `)
 	return b.String()
 }

@@ -27,56 +27,67 @@ type family struct {
 // (October 2026): 15 for Claude 4.8; 10 for Opus 5.5, Sonnet 5, Opus 5, Fable
 // 5.1 and GPT-5.6; 5 for other Claude up to 4.7; 1 for everything else.
 //
-// Longest output: AWS's model cards for Claude 4.5 and later and Nova, the
-// parameter pages for Llama, Mistral, Cohere, AI21 and Titan; for the rest the
-// largest figure of third-party lists (models.dev, July 2026), rounded up.
+// Longest output: "Max output tokens" of the model's card in AWS's user guide
+// (https://docs.aws.amazon.com/bedrock/latest/userguide/model-cards.html; all
+// cards as of August 2026, those of the newest Claude as of October), where 8K is
+// taken for 8,192 and Anthropic's 64K for 64,000. A row that has another source
+// says so. Third-party lists tell more of some models (81,920 of DeepSeek V3,
+// where its card says 8K), but it is AWS that reserves.
 var families = []family{
 	{"anthropic.claude-*-4-8", "anthropic", 15, 128_000},
 	{"anthropic.claude-opus-5-5", "anthropic", 10, 128_000},
 	{"anthropic.claude-opus-5", "anthropic", 10, 128_000},
 	{"anthropic.claude-sonnet-5", "anthropic", 10, 128_000},
 	{"anthropic.claude-fable-5-1", "anthropic", 10, 128_000},
+	{"anthropic.claude-sonnet-4-6", "anthropic", 5, 64_000},
 	{"anthropic.claude-*-4-[67]", "anthropic", 5, 128_000},
 	{"anthropic.claude-*-4-5", "anthropic", 5, 64_000},
 	{"anthropic.claude-sonnet-4", "anthropic", 5, 64_000},
-	{"anthropic.claude-opus-4", "anthropic", 5, 32_000},
+	{"anthropic.claude-opus-4", "anthropic", 5, 32_000}, // no card any more: as Opus 4.1
 	{"anthropic.claude-opus-4-1", "anthropic", 5, 32_000},
-	{"anthropic.claude-3-7-sonnet", "anthropic", 5, 64_000},
+	{"anthropic.claude-3-7-sonnet", "anthropic", 5, 64_000}, // no card any more: a guess, as Sonnet 4
 	{"anthropic.claude-3-5-*", "anthropic", 5, 8_192},
 	{"anthropic.claude-3-*", "anthropic", 5, 4_096},
 	{"anthropic.*", "anthropic", 0, 0}, // newer than the page above
 
-	{"openai.gpt-5.6-*", "openai", 10, 128_000},
+	{"openai.gpt-5.6-*", "openai", 10, 128_000}, // its card has none: a high guess
 	{"openai.gpt-oss-*", "openai", 1, 16_384},
 
 	{"amazon.nova-*-embeddings", "amazon.nova-embeddings", 1, 0},
 	{"amazon.nova-canvas", "amazon.nova-canvas", 1, 0},
 	{"amazon.nova-2-*", "amazon.nova", 1, 65_536},
-	{"amazon.nova-premier", "amazon.nova", 1, 32_000},
+	{"amazon.nova-premier", "amazon.nova", 1, 25_600},
+	// The cards and the request's schema say 5K, https://models.dev says 8,192 of
+	// these models on Bedrock: a high guess.
 	{"amazon.nova-*", "amazon.nova", 1, 10_000},
 	{"amazon.titan-embed-*", "amazon.titan-embed", 1, 0},
 	{"amazon.titan-image-*", "amazon.titan-image", 1, 0},
-	{"amazon.titan-text-*", "amazon.titan-text", 1, 8_192},
+	{"amazon.titan-text-*", "amazon.titan-text", 1, 8_192}, // no card: a high guess
 
-	{"meta.llama4-*", "meta.llama", 1, 16_384},
+	{"meta.llama4-*", "meta.llama", 1, 8_192},
+	{"meta.llama3-[123]-*", "meta.llama", 1, 4_096},
 	{"meta.llama3-*", "meta.llama", 1, 8_192},
-	{"mistral.magistral-*", "mistral", 1, 40_000},
-	{"mistral.*", "mistral", 1, 8_192},
+	{"mistral.magistral-*", "mistral", 1, 40_960},
+	{"mistral.mistral-large-3-*", "mistral", 1, 32_768},
+	{"mistral.devstral-*", "mistral", 1, 32_768},
+	{"mistral.pixtral-*", "mistral", 1, 16_384},
+	{"mistral.*", "mistral", 1, 8_192}, // the largest of the others; Voxtral's card has none
 	{"cohere.embed*", "cohere.embed", 1, 0},
 	{"cohere.rerank*", "cohere.rerank", 1, 0},
 	{"cohere.command-*", "cohere.command", 1, 4_096},
 	{"ai21.jamba-*", "ai21.jamba", 1, 4_096},
 	{"stability.*", "stability", 1, 0},
-	{"deepseek.r1", "deepseek", 1, 32_768},
-	{"deepseek.v3*", "deepseek", 1, 81_920},
-	{"qwen.qwen3-next-*", "qwen", 1, 262_144},
-	{"qwen.qwen3-vl-*", "qwen", 1, 262_144},
-	{"qwen.qwen3-*", "qwen", 1, 131_072},
+	{"deepseek.r1", "deepseek", 1, 8_192},
+	{"deepseek.v3*", "deepseek", 1, 8_192},
+	{"qwen.qwen3-coder-*", "qwen", 1, 16_384},
+	{"qwen.qwen3-*", "qwen", 1, 8_192},
 	{"google.gemma-3-*", "google.gemma", 1, 8_192},
-	{"minimax.minimax-m2*", "minimax", 1, 131_072},
+	{"minimax.minimax-m2*", "minimax", 1, 8_192},
 	{"moonshot*.kimi-k2*", "moonshot", 1, 16_384},
-	{"nvidia.nemotron-*", "nvidia", 1, 131_072},
+	{"nvidia.nemotron-super-*", "nvidia", 1, 32_768},
+	{"nvidia.nemotron-*", "nvidia", 1, 8_192},
 	{"writer.palmyra-*", "writer", 1, 8_192},
+	{"zai.glm-4.7*", "zai", 1, 4_096},
 	{"zai.glm-*", "zai", 1, 131_072},
 }
 

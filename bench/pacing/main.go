@@ -4,7 +4,8 @@
 // each shape that the limiter may have it tells the goodput as a share of what
 // an omniscient scheduler gets, 429s per 1,000 successes, how long changes take
 // to be followed, and jobs lost or answered twice. It judges against the
-// targets and says which are missed; a missed target is no error. What a seed
+// targets and says which are missed; a missed target is no error, a job lost or
+// answered twice is one. What a seed
 // decides is jobs, network and simulator; the order of goroutines is the
 // runtime's, so that two runs of a seed differ in the last digit.
 package main
@@ -15,7 +16,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +45,9 @@ type plan struct {
 	told      bool
 	peers     []pacer
 	json      bool
+	markdown  bool
 	series    bool
+	profile   string // file; "" for none
 }
 
 // brief is what is measured where nothing is said: a minute or two of CPU.
@@ -58,10 +63,12 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	shapes := flags.String("shape", briefShapes, "`names` of limiter shapes, or all")
 	flags.IntVar(&p.seeds, "seeds", 1, "`number` of seeds; figures are medians")
 	flags.DurationVar(&p.length, "length", 0, "virtual `time` of a run, in place of the scenario's own; for scenarios of one phase")
-	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape on every shape, not only where targets are relative to it")
+	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape everywhere, not only where a target is missed that it might miss too")
 	who := flags.String("peers", "", "`names` of peers to measure too, in scenarios of one model, or all")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
+	flags.BoolVar(&p.markdown, "markdown", false, "print the tables of docs/pacing.md")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
+	flags.StringVar(&p.profile, "cpuprofile", "", "`file` for a profile of the bench itself")
 	err = flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -140,88 +147,136 @@ func main() {
 	testing.Main(
 		func(string, string) (bool, error) { return true, nil },
 		[]testing.InternalTest{{Name: "pacing", F: func(t *testing.T) {
-			if err := p.measure(t, out); err != nil {
+			if err := errors.Join(p.startProfile(), p.measure(t, out)); err != nil {
 				t.Error(err)
 			}
+			pprof.StopCPUProfile()
 		}}}, nil, nil)
 }
 
-// measure runs everything, the shapes of a scenario side by side.
+// startProfile begins the profile that was asked for.
+func (p plan) startProfile() error {
+	if p.profile == "" {
+		return nil
+	}
+	f, err := os.Create(p.profile)
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(f)
+}
+
+// measure runs everything on as many processors as there are, and reports each
+// scenario on a shape as soon as it and those before it are measured.
 func (p plan) measure(t *testing.T, out io.Writer) error {
 	// Most of a run is garbage of the SDK's, and there is memory for it.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	if !p.json {
-		fmt.Fprint(out, tableHead)
-	}
-	var mu sync.Mutex // guards out and failed
-	var failed []error
+	var groups []*group
 	for _, s := range p.scenarios {
-		t.Run(s.id, func(t *testing.T) {
-			for _, f := range p.forms {
-				t.Run(f.name, func(t *testing.T) {
-					t.Parallel()
-					var cells []cell
+		for _, f := range p.forms {
+			groups = append(groups, &group{scenario: s, form: f, runs: make([][]cell, p.seeds), best: make([][]*tally, p.seeds), left: p.seeds})
+		}
+	}
+	r := newReport(p, out)
+	var (
+		mu       sync.Mutex // guards groups and what follows
+		taken    int
+		reported int
+		failed   []error
+		workers  sync.WaitGroup
+	)
+	next := func() (g *group, seed int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if taken == len(groups)*p.seeds {
+			return nil, 0
+		}
+		g, seed = groups[taken/p.seeds], taken%p.seeds
+		taken++
+		return g, seed
+	}
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for g, seed := next(); g != nil; g, seed = next() {
+				p.run(t, g, seed, p.pacers(g.scenario)...)
+				mu.Lock()
+				g.left--
+				last := g.left == 0
+				mu.Unlock()
+				if !last {
+					continue
+				}
+				if !p.told && g.doubtful() {
 					for seed := range p.seeds {
-						cells = append(cells, p.compare(t, s, f, uint64(seed+1))...)
+						p.run(t, g, seed, told())
 					}
-					mu.Lock()
-					defer mu.Unlock()
-					failed = append(failed, p.print(out, cells))
-				})
+				}
+				mu.Lock()
+				for g.done = true; reported < len(groups) && groups[reported].done; reported++ {
+					failed = append(failed, r.add(groups[reported]))
+					groups[reported].best = nil
+				}
+				mu.Unlock()
 			}
 		})
 	}
-	return errors.Join(failed...)
+	workers.Wait()
+	return errors.Join(errors.Join(failed...), r.end())
 }
 
-// compare runs a scenario on a shape with each pacer.
-func (p plan) compare(t *testing.T, s scenario, f form, seed uint64) (cells []cell) {
-	var best []*tally
-	for _, with := range p.pacers(s, f) {
-		cells = append(cells, run(t, s, f, seed, with, &best, p.series))
-	}
-	return cells
+// group is a scenario on a shape, and what came of it.
+type group struct {
+	scenario
+	form
+	runs [][]cell   // by seed, then by pacer
+	best [][]*tally // by seed: the bound of each track
+	left int        // seeds to run
+	done bool
 }
 
-// print writes the cells of a scenario on a shape.
-func (p plan) print(out io.Writer, cells []cell) error {
-	var failed []error
-	var told float64
-	for len(cells) > 0 {
-		var same, others []cell // of one pacer
-		for _, c := range cells {
-			if c.Pacer == cells[0].Pacer {
-				same = append(same, c)
-			} else {
-				others = append(others, c)
-			}
-			if c.Error != "" && c.Pacer == cells[0].Pacer {
-				failed = append(failed, fmt.Errorf("%s on %s, seed %d: %s", c.Scenario, c.Shape, c.Seed, c.Error))
-			}
-		}
-		m := median(same)
-		if m.Pacer == toldName && len(m.Rows) > 0 {
-			told = m.Rows[0].Goodput
-		}
-		if p.json {
-			for _, c := range same {
-				failed = append(failed, writeJSON(out, c))
-			}
-		} else {
-			writeRows(out, m, told)
-		}
-		cells = others
+// run plays a group with a seed by each pacer.
+func (p plan) run(t *testing.T, g *group, seed int, with ...pacer) {
+	for _, who := range with {
+		t.Run(fmt.Sprintf("%s on %s by %s, seed %d", g.id, g.name, who.name, seed+1), func(t *testing.T) {
+			g.runs[seed] = append(g.runs[seed], play(t, g.scenario, g.form, uint64(seed+1), who, &g.best[seed], p.series))
+		})
 	}
-	return errors.Join(failed...)
 }
 
-// pacers are who plays a scenario on a shape.
-func (p plan) pacers(s scenario, f form) (all []pacer) {
-	if single := len(s.tracks) == 1; single && (p.told || s.told && fewer(s.tracks[0].tpm, f)) {
-		all = append(all, told())
+// by returns the runs of a pacer, one a seed, and whether there are any.
+func (g *group) by(name string) (cells []cell, ok bool) {
+	for _, run := range g.runs {
+		for _, c := range run {
+			if c.Pacer == name {
+				cells = append(cells, c)
+			}
+		}
 	}
+	return cells, len(cells) > 0
+}
+
+// doubtful reports whether a target is missed that a pacer which was told the
+// shape might miss too.
+func (g *group) doubtful() bool {
+	cells, ok := g.by(sluiceName)
+	return ok && g.tellable() && median(cells).judge(nil).worst() == missed
+}
+
+// tellable reports whether the shape is all that there is to be told: the
+// scenario has one limiter, which is as configured, and nobody else.
+func (s *scenario) tellable() bool {
+	tr := s.tracks[0]
+	return len(s.tracks) == 1 && s.drainers <= 1 && len(tr.changes)+len(s.actions) == 0 &&
+		tr.rpm == tr.truth.RPM && tr.tpm == tr.truth.TPM && tr.truth.Neighbour.Fraction == 0
+}
+
+// pacers are who plays a scenario.
+func (p plan) pacers(s scenario) (all []pacer) {
 	all = append(all, sluice())
 	if len(s.tracks) == 1 {
+		if p.told {
+			all = append(all, told())
+		}
 		all = append(all, p.peers...)
 	}
 	return all

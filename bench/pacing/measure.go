@@ -64,8 +64,10 @@ type pacer struct {
 	start func(*world, form) (end func() error, err error)
 }
 
+const sluiceName = "sluice"
+
 func sluice() pacer {
-	return pacer{"sluice", true, func(w *world, _ form) (func() error, error) {
+	return pacer{sluiceName, true, func(w *world, _ form) (func() error, error) {
 		for range max(w.drainers, 1) {
 			if err := w.drain(); err != nil {
 				return nil, err
@@ -75,9 +77,9 @@ func sluice() pacer {
 	}}
 }
 
-// run plays a scenario in virtual time. The bound, which is the same for every
+// play plays a scenario in virtual time. The bound, which is the same for every
 // pacer, is made where best is nil.
-func run(t *testing.T, s scenario, f form, seed uint64, p pacer, best *[]*tally, series bool) cell {
+func play(t *testing.T, s scenario, f form, seed uint64, p pacer, best *[]*tally, series bool) cell {
 	c := cell{Scenario: s.id, Title: s.title, Shape: f.name, Seed: seed, Pacer: p.name, fails: s.fails}
 	began := time.Now()
 	synctest.Test(t, func(*testing.T) {
@@ -224,45 +226,6 @@ func settle(s *scenario, tr track, st settling, mine []float64, f form) took {
 	return out
 }
 
-// receivesMost is how often a job may be received on average (issue 5).
-const receivesMost = 3
-
-// misses says which targets the cell does not meet.
-func (c *cell) misses(told float64) (all []string) {
-	if c.Error != "" {
-		return []string{"error"}
-	}
-	for _, r := range c.Rows {
-		goodput := r.Goodput
-		if told > 0 {
-			goodput /= told
-		}
-		// Figures are printed to a tenth of a percent, and judged so.
-		if r.want.goodput > 0 && goodput < r.want.goodput-0.0005 {
-			all = append(all, "goodput "+r.Phase)
-		}
-		// A phase of a few hundred jobs can't show less than one.
-		if most := max(1, r.Successes*r.want.throttles/1000+r.want.extra); r.want.throttles > 0 && r.Throttles > most {
-			all = append(all, "429s "+r.Phase)
-		}
-	}
-	for _, t := range c.Settles {
-		if t.Took < 0 || t.Took > t.Within {
-			all = append(all, "settle "+t.Name)
-		}
-	}
-	if c.Lost > 0 || c.Twice > 0 {
-		all = append(all, "lost or twice")
-	}
-	if c.Failed > 0 && !c.fails {
-		all = append(all, "failed")
-	}
-	if c.Receives > receivesMost {
-		all = append(all, fmt.Sprintf("%.1f receives per job", c.Receives))
-	}
-	return all
-}
-
 // median returns the cell of the seeds whose first row's goodput is the median,
 // with every figure the median of its own.
 func median(cells []cell) cell {
@@ -285,6 +248,8 @@ func median(cells []cell) cell {
 	for i := range m.Settles {
 		m.Settles[i].Took = mid(func(c *cell) float64 { return c.Settles[i].Took })
 	}
+	m.Receives = mid(func(c *cell) float64 { return c.Receives })
+	m.FirstSecond = mid(func(c *cell) float64 { return c.FirstSecond })
 	for _, c := range cells[1:] {
 		m.Lost, m.Twice, m.Failed = m.Lost+c.Lost, m.Twice+c.Twice, m.Failed+c.Failed
 		m.CPU += c.CPU

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -87,26 +88,65 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A short run of the whole: figures of the expected kind, and no job lost.
+// A short run of the whole: figures of the expected kind, judged, and no job lost.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	p, err := parse([]string{"-scenario", "1", "-shape", "bucket10", "-length", "3m"}, io.Discard)
+	p, err := parse([]string{"-scenario", "1,3a", "-shape", "bucket1", "-length", "3m"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	cells := p.compare(t, p.scenarios[0], p.forms[0], 1)
-	if err := p.print(&out, cells); err != nil {
+	if err := p.measure(t, &out); err != nil {
 		t.Fatal(err)
 	}
-	c := cells[0]
-	if r := c.Rows[0]; r.Goodput < 0.95 || r.Goodput > 1.05 || r.Throttles > 10 {
-		t.Errorf("goodput %.3f of the bound, %v throttles", r.Goodput, r.Throttles)
+	rows := strings.Split(out.String(), "\n")
+	var fast []string
+	for _, row := range rows {
+		if f := strings.Fields(row); len(f) > 4 && f[0] == "1" {
+			fast = f
+		}
 	}
-	if c.Lost != 0 || c.Twice != 0 || c.Failed != 0 {
-		t.Errorf("%d jobs lost, %d answered twice, %d failed", c.Lost, c.Twice, c.Failed)
+	if len(fast) == 0 || fast[1] != "bucket1" || fast[2] != sluiceName || !strings.Contains(out.String(), "lost: 0, answered twice: 0.") {
+		t.Fatalf("the report is\n%s", &out)
 	}
-	if !strings.Contains(out.String(), "bucket10") {
-		t.Errorf("the table is %q", out.String())
+	if goodput, err := strconv.ParseFloat(fast[3], 64); err != nil || goodput < 95 || goodput > 105 {
+		t.Errorf("goodput %s %% of the bound (%v)", fast[3], err)
+	}
+	// A bucket that holds less than a reservation can't be filled behind a network:
+	// so says the pacer that was told of it.
+	if !strings.Contains(out.String(), "% of told") {
+		t.Errorf("nobody was told the shape:\n%s", &out)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	ask := target{goodput: 0.98, throttles: 2}
+	ofTold := target{goodput: 0.93, ofTold: true, throttles: 10}
+	figures := func(goodput, successes, throttles float64, want target) *cell {
+		return &cell{Rows: []row{{Goodput: goodput, Successes: successes, Throttles: throttles, want: want}}}
+	}
+	for name, tc := range map[string]struct {
+		got, told          *cell
+		goodput, throttles verdict
+	}{
+		"met":                              {figures(0.98, 1000, 2, ask), nil, met, met},
+		"printed as met":                   {figures(0.9796, 1000, 2, ask), nil, met, met},
+		"missed":                           {figures(0.97, 1000, 3, ask), nil, missed, missed},
+		"one throttle of a few jobs":       {figures(0.98, 100, 1, ask), nil, met, met},
+		"nobody can":                       {figures(0.89, 1000, 3, ask), figures(0.9, 1000, 4, ask), beyond, beyond},
+		"another can":                      {figures(0.89, 1000, 3, ask), figures(0.96, 1000, 0, ask), missed, missed},
+		"asked for a part of that":         {figures(0.57, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), met, met},
+		"asked for a part of that, missed": {figures(0.50, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), missed, met},
+		"asked for nothing":                {figures(0.1, 10, 90, target{}), nil, unasked, unasked},
+	} {
+		j := tc.got.judge(tc.told)
+		if j.goodput[0] != tc.goodput || j.throttles[0] != tc.throttles {
+			t.Errorf("%s: goodput %q, 429s %q, want %q and %q", name, j.goodput[0], j.throttles[0], tc.goodput, tc.throttles)
+		}
+	}
+	late := cell{Settles: []took{{"cut", 11, 10}, {"raise", -1, 10}, {"back", 9, 10}}, Lost: 1}
+	if got, want := late.judge(nil).text(late), "MISSED: settle cut, settle raise, lost or twice"; got != want {
+		t.Errorf("judged %q, want %q", got, want)
 	}
 }

@@ -105,37 +105,37 @@ const (
 // peers are all of them.
 func peers() []pacer {
 	return []pacer{
-		play("standard", func(tr track, _ form) peer {
+		loop("standard", func(tr track, _ form) peer {
 			return peer{usualWorkers, standard(usualTries), open{}, visibility}
 		}),
-		play("standard*", func(tr track, _ form) peer {
+		loop("standard*", func(tr track, _ form) peer {
 			return peer{enough(tr), standard(patientTries), open{}, visibility}
 		}),
-		play("adaptive", func(tr track, _ form) peer {
+		loop("adaptive", func(tr track, _ form) peer {
 			return peer{usualWorkers, adaptive(usualTries), open{}, visibility}
 		}),
-		play("adaptive*", func(tr track, _ form) peer {
+		loop("adaptive*", func(tr track, _ form) peer {
 			return peer{enough(tr), adaptive(patientTries), open{}, visibility}
 		}),
 		// Requests a second, for what a job reserves or (*) settles.
-		play("rate", func(tr track, _ form) peer {
+		loop("rate", func(tr track, _ form) peer {
 			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(perSecond(tr, reservation(tr))), 1)}, visibility}
 		}),
-		play("rate*", func(tr track, _ form) peer {
+		loop("rate*", func(tr track, _ form) peer {
 			return peer{0, standard(usualTries), &spaced{limit: rate.NewLimiter(rate.Limit(modest*perSecond(tr, tr.work.mean(tr.burndown()))), 1)}, visibility}
 		}),
 		// Buckets of a minute, charged with max_tokens; or (*) of what the limiter
 		// is told to hold, given back what was not used.
-		play("double", func(tr track, _ form) peer {
+		loop("double", func(tr track, _ form) peer {
 			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(time.Minute)}, replica{}), visibility}
 		}),
-		play("double*", func(tr track, f form) peer {
+		loop("double*", func(tr track, f form) peer {
 			return peer{0, standard(usualTries), newReplica(tr, []account{newBucket(f.hold)}, replica{settles: true, part: modest}), visibility}
 		}),
-		play("minute", func(tr track, _ form) peer {
+		loop("minute", func(tr track, _ form) peer {
 			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{}), visibility}
 		}),
-		play("minute*", func(tr track, _ form) peer {
+		loop("minute*", func(tr track, _ form) peer {
 			return peer{0, standard(usualTries), newReplica(tr, []account{&calendar{}}, replica{settles: true, part: modest}), visibility}
 		}),
 	}
@@ -147,7 +147,7 @@ func peers() []pacer {
 const toldName = "told"
 
 func told() pacer {
-	return play(toldName, func(tr track, f form) peer {
+	return loop(toldName, func(tr track, f form) peer {
 		var accounts []account
 		switch {
 		case f.name == "calendar":
@@ -191,8 +191,8 @@ func perSecond(tr track, tokens float64) float64 {
 	return tr.rpm / 60
 }
 
-// play makes a pacer of a peer. It plays the scenarios of one track.
-func play(name string, of func(track, form) peer) pacer {
+// loop makes a pacer of a peer. It plays the scenarios of one track.
+func loop(name string, of func(track, form) peer) pacer {
 	return pacer{name: name, start: func(w *world, f form) (func() error, error) {
 		if len(w.tracks) != 1 {
 			return nil, errors.New("peers know one model")

@@ -2,48 +2,247 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
-// Goodput is a part of the bound, the bound one of the quota that is there.
-//
-// tableHead and writeRow make the table, a line for each phase of a cell as it
-// is measured: a run of all takes minutes.
-const tableHead = "scenario  shape       pacer          phase    goodput   bound  per 1,000  429s  settled         lost twice failed  believed; missed targets\n"
+// report writes what was measured: a table line for each phase as it comes, a
+// JSON object for each run, or at the end the tables of docs/pacing.md.
+type report struct {
+	plan
+	out         io.Writer
+	counts      [missed + 1]int // verdicts
+	lost, twice int64
+	groups      []*group
+}
 
-func writeRows(w io.Writer, c cell, told float64) {
-	var settles []string
+// Goodput is a part of the bound, the bound one of the quota that is there.
+const tableHead = "scenario  shape       pacer      phase     goodput   asked  bound  per 1,000  asked  429s  settled         verdict; believed\n"
+
+func newReport(p plan, out io.Writer) *report {
+	if !p.json && !p.markdown {
+		fmt.Fprint(out, tableHead)
+	}
+	return &report{plan: p, out: out}
+}
+
+// add reports a group. Its error is what must not be: a run that did not come to
+// its end, a job that was lost or answered twice.
+func (r *report) add(g *group) error {
+	var failed []error
+	for _, run := range g.runs {
+		for _, c := range run {
+			switch {
+			case c.Error != "":
+				failed = append(failed, fmt.Errorf("%s on %s, seed %d: %s", c.Scenario, c.Shape, c.Seed, c.Error))
+			case c.Lost > 0 || c.Twice > 0:
+				failed = append(failed, fmt.Errorf("%s on %s, seed %d: %d jobs lost, %d answered twice", c.Scenario, c.Shape, c.Seed, c.Lost, c.Twice))
+			}
+			r.lost, r.twice = r.lost+int64(c.Lost), r.twice+c.Twice
+			if r.json {
+				failed = append(failed, json.NewEncoder(r.out).Encode(c))
+			}
+		}
+	}
+	j, told := g.verdict()
+	for _, v := range j.all() {
+		r.counts[v]++
+	}
+	switch {
+	case r.markdown:
+		r.groups = append(r.groups, g)
+	case !r.json:
+		for _, name := range g.pacers() {
+			cells, _ := g.by(name)
+			c := median(cells)
+			if name == sluiceName {
+				r.rows(c, j, told)
+			} else {
+				r.rows(c, judgement{}, nil)
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// end writes what is said of all.
+func (r *report) end() error {
+	if r.json {
+		return nil
+	}
+	if r.markdown {
+		r.tables()
+	}
+	fmt.Fprintf(r.out, "\nTargets: %d met, %d met as a part of what a pacer gets that was told the shape, %d missed. Jobs lost: %d, answered twice: %d.\n",
+		r.counts[met], r.counts[beyond], r.counts[missed], r.lost, r.twice)
+	return nil
+}
+
+// verdict judges Sluice's median.
+func (g *group) verdict() (j judgement, told *cell) {
+	if cells, ok := g.by(toldName); ok {
+		c := median(cells)
+		told = &c
+	}
+	cells, _ := g.by(sluiceName)
+	return median(cells).judge(told), told
+}
+
+// pacers names who played the group, in their order.
+func (g *group) pacers() (names []string) {
+	for _, c := range g.runs[0] {
+		names = append(names, c.Pacer)
+	}
+	return names
+}
+
+// asked formats a target, "" where nothing is asked.
+func asked(sign string, v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s%.4g", sign, v)
+}
+
+func (r *report) rows(c cell, j judgement, told *cell) {
+	for i, row := range c.Rows {
+		fmt.Fprintf(r.out, "%-9s %-11s %-10s %-8s %6.1f %%  %6s  %3.0f %%  %9.1f  %5s %5.0f", c.Scenario, c.Shape, c.Pacer, strings.TrimSpace(row.Track+" "+row.Phase),
+			100*row.Goodput, asked(">", 100*row.want.goodput), 100*row.Bound/max(row.Quota, 1), row.PerMille, asked("<", row.want.throttles), row.Throttles)
+		if i < len(c.Rows)-1 {
+			fmt.Fprintln(r.out)
+		}
+	}
+	var settles, notes []string
 	for _, t := range c.Settles {
 		settles = append(settles, fmt.Sprintf("%s %.0fs", t.Name, t.Took))
 	}
-	misses := ""
-	if all := c.misses(told); len(all) > 0 && c.Pacer == "sluice" {
-		misses = "  MISSED: " + strings.Join(all, ", ")
+	if told != nil {
+		for i, row := range c.Rows {
+			notes = append(notes, fmt.Sprintf("%.1f %% of told", 100*row.Goodput/told.Rows[i].Goodput))
+		}
+	}
+	if c.Believed != "" {
+		notes = append(notes, c.Believed)
+	}
+	if c.FirstSecond > 0 {
+		notes = append(notes, fmt.Sprintf("first second %.0f", c.FirstSecond))
 	}
 	if c.Error != "" {
-		misses += " (" + c.Error + ")"
+		notes = append(notes, c.Error)
 	}
-	for i, r := range c.Rows {
-		phase := strings.TrimSpace(r.Track + " " + r.Phase)
-		fmt.Fprintf(w, "%-9s %-11s %-14s %-8s %6.1f %%  %4.0f %%  %9.1f %5.0f", c.Scenario, c.Shape, c.Pacer, phase, 100*r.Goodput, 100*r.Bound/max(r.Quota, 1), r.PerMille, r.Throttles)
-		if i < len(c.Rows)-1 {
-			fmt.Fprintln(w)
-			continue
+	fmt.Fprintf(r.out, "  %-14s  %s (%.1f s)\n", strings.Join(settles, " "), strings.Join(append([]string{j.text(c)}, notes...), "; "), c.CPU)
+}
+
+// text names what is not met; "met" where that is nothing.
+func (j judgement) text(c cell) string {
+	var by [missed + 1][]string
+	for i, row := range c.Rows {
+		if i < len(j.goodput) {
+			by[j.goodput[i]] = append(by[j.goodput[i]], strings.TrimSpace("goodput "+row.Phase))
+			by[j.throttles[i]] = append(by[j.throttles[i]], strings.TrimSpace("429s "+row.Phase))
 		}
-		note := c.Believed
-		if told > 0 {
-			note += fmt.Sprintf("; %.1f %% of told", 100*r.Goodput/told)
+	}
+	for i, v := range j.settles {
+		by[v] = append(by[v], "settle "+c.Settles[i].Name)
+	}
+	by[missed] = append(by[missed], j.others...)
+	var parts []string
+	for _, v := range []verdict{missed, beyond} {
+		if len(by[v]) > 0 {
+			parts = append(parts, fmt.Sprintf("%v: %s", v, strings.Join(by[v], ", ")))
 		}
-		if c.FirstSecond > 0 {
-			note += fmt.Sprintf("; first second %.0f", c.FirstSecond)
+	}
+	if len(parts) == 0 && len(by[met]) > 0 {
+		return met.String()
+	}
+	return strings.Join(parts, "; ")
+}
+
+// tables writes the results by shape, and those of the peers.
+func (r *report) tables() {
+	fmt.Fprint(r.out, "| scenario | asked |")
+	for _, f := range r.forms {
+		fmt.Fprintf(r.out, " %s |", f.name)
+	}
+	fmt.Fprintf(r.out, "\n|---|---|%s\n", strings.Repeat("--:|", len(r.forms)))
+	n := len(r.forms)
+	for of := range slices.Chunk(r.groups, n) {
+		var cells []cell
+		var judged []judgement
+		for _, g := range of {
+			runs, _ := g.by(sluiceName)
+			j, _ := g.verdict()
+			cells, judged = append(cells, median(runs)), append(judged, j)
 		}
-		fmt.Fprintf(w, "  %-14s %5d %5d %6d  %s%s (%.1f s)\n", strings.Join(settles, " "), c.Lost, c.Twice, c.Failed, note, misses, c.CPU)
+		name := fmt.Sprintf("**%s** %s", of[0].id, of[0].title)
+		for i, row := range cells[0].Rows {
+			var wants, figures []string
+			for k, c := range cells {
+				w := c.Rows[i].want
+				want := strings.TrimSpace(asked("", 100*w.goodput) + " / " + asked("", w.throttles))
+				if w.ofTold {
+					want += " of told"
+				}
+				if !slices.Contains(wants, want) {
+					wants = append(wants, want)
+				}
+				figures = append(figures, mark(judged[k].goodput[i], "%.1f", 100*c.Rows[i].Goodput)+" / "+mark(judged[k].throttles[i], "%.1f", c.Rows[i].PerMille))
+			}
+			if phase := strings.TrimSpace(row.Track + " " + row.Phase); phase != "" {
+				name += ": " + phase
+			}
+			r.line(name, strings.Join(wants, "; "), figures)
+			name = ""
+		}
+		for i, s := range cells[0].Settles {
+			var figures []string
+			for k, c := range cells {
+				figures = append(figures, mark(judged[k].settles[i], "%.0f s", c.Settles[i].Took))
+			}
+			r.line(s.Name+", followed after", fmt.Sprintf("%.0f s", s.Within), figures)
+		}
+	}
+	if len(r.peers) > 0 {
+		r.peersTable()
 	}
 }
 
-// writeJSON writes the cells, one a line.
-func writeJSON(w io.Writer, c cell) error {
-	return json.NewEncoder(w).Encode(c)
+func (r *report) line(name, asked string, figures []string) {
+	fmt.Fprintf(r.out, "| %s | %s | %s |\n", name, asked, strings.Join(figures, " | "))
+}
+
+// mark formats a figure: bold where its target is missed, in italics where a
+// pacer that was told the shape misses it too.
+func mark(v verdict, format string, figure float64) string {
+	around := [...]string{missed: "**", beyond: "*"}[v]
+	return around + fmt.Sprintf(format, figure) + around
+}
+
+// peersTable writes what everybody made of the same scenarios.
+func (r *report) peersTable() {
+	names := []string{sluiceName}
+	for _, p := range r.peers {
+		names = append(names, p.name)
+	}
+	fmt.Fprintf(r.out, "\n| scenario | shape | %s |\n|---|---|%s\n", strings.Join(names, " | "), strings.Repeat("--:|", len(names)))
+	for _, g := range r.groups {
+		if len(g.tracks) != 1 {
+			continue
+		}
+		var cells []cell
+		for _, name := range names {
+			of, _ := g.by(name)
+			cells = append(cells, median(of))
+		}
+		for i, row := range cells[0].Rows {
+			var figures []string
+			for _, c := range cells {
+				figures = append(figures, fmt.Sprintf("%.1f / %.0f", 100*c.Rows[i].Goodput, c.Rows[i].PerMille))
+			}
+			r.line(strings.TrimSpace(fmt.Sprintf("%s %s", g.id, row.Phase)), g.name, figures)
+		}
+	}
 }

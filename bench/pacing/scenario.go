@@ -54,7 +54,6 @@ type scenario struct {
 	queues   int     // 0: one
 	fallback map[string]string
 	timeout  string // of the models
-	told     bool   // small buckets are measured against a pacer that was told the shape
 	pool     bool   // the tracks are one pool: their figures are summed
 	fails    bool   // some jobs can't succeed
 }
@@ -115,6 +114,7 @@ type phase struct {
 // target is what issue 5 asks of a phase. Zero fields ask nothing.
 type target struct {
 	goodput   float64 // part of the bound
+	ofTold    bool    // or rather of what a pacer gets that was told the shape
 	throttles float64 // per 1,000 successes
 	extra     float64 // and so many more in all
 }
@@ -170,11 +170,9 @@ func overasking(quota float64) func(form) target {
 		if f.minutes || quota*f.hold.Minutes() >= 4*(850+4096) {
 			return target{goodput: 0.98, throttles: 2}
 		}
-		return target{goodput: 0.93, throttles: 10} // of a pacer that was told
+		return target{goodput: 0.93, ofTold: true, throttles: 10}
 	}
 }
-
-func fewer(quota float64, f form) bool { return overasking(quota)(f).goodput == 0.93 }
 
 // sized is the target of scenarios 5 and 6.
 func sized(f form) target {
@@ -220,9 +218,6 @@ func scenarios() []scenario {
 		one("3a", "over-reserved, 400k TPM", 10, 0, 400_000, over, bedrocksim.Model{}, overasking(400_000)),
 		one("3b", "over-reserved, 4M TPM", 3, 0, 4_000_000, over, bedrocksim.Model{}, overasking(4_000_000)),
 		one("3c", "over-reserved, 100k TPM", 12, 0, 100_000, over, bedrocksim.Model{}, overasking(100_000)),
-	}
-	for i := range all[3:] {
-		all[3+i].told = true
 	}
 	for _, burndown := range []float64{5, 10, 15} {
 		all = append(all, one(fmt.Sprintf("4-%v", burndown), fmt.Sprintf("settles more than it reserves, burndown %v", burndown), 10,

@@ -142,7 +142,10 @@ func (t truth) request() json.RawMessage {
 func markOf(body []byte) (stream, index int) {
 	_, rest, _ := bytes.Cut(body, []byte("#"))
 	mark, _, _ := bytes.Cut(rest[:min(len(rest), 32)], []byte("#"))
-	if n, err := fmt.Sscanf(string(mark), "%d-%d", &stream, &index); n != 2 || err != nil {
+	first, second, _ := strings.Cut(string(mark), "-")
+	stream, err := strconv.Atoi(first)
+	index, err2 := strconv.Atoi(second)
+	if err != nil || err2 != nil {
 		return -1, -1
 	}
 	return stream, index

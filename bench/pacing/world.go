@@ -71,6 +71,10 @@ type process struct {
 	end func() error // as SIGTERM does
 }
 
+// slots is how many invocations a drainer may have under way: more than any
+// scenario's quota lets it start.
+const slots = 5_000
+
 // epochOf is when the run begins: anywhere in a calendar minute.
 func epochOf(now time.Time, seed uint64) time.Time {
 	offset := rand.New(rand.NewPCG(seed, 3)).Int64N(int64(time.Minute))
@@ -112,7 +116,7 @@ func newWorld(s *scenario, f form, seed uint64) (*world, error) {
 		"SLUICE_DLQ_URL=" + w.dead,
 		"SLUICE_QUEUE_URLS=" + strings.Join(w.queues, ","),
 		"SLUICE_METRICS_NAMESPACE=",
-		"SLUICE_MAX_IN_FLIGHT=5000",
+		"SLUICE_MAX_IN_FLIGHT=" + strconv.Itoa(slots),
 		"SLUICE_MAX_IN_FLIGHT_BYTES=8589934592",
 		"SLUICE_QUOTA_FRACTION=" + strconv.FormatFloat(max(s.fraction, 0), 'g', -1, 64),
 	}
@@ -369,7 +373,7 @@ func (w *world) take(i int) (truth, bool) {
 }
 
 // ahead is how many jobs the stream keeps waiting: two minutes of the largest
-// true quota, more than a drainer holds.
+// true quota, or as many as a drainer has slots. That is more than it holds.
 func (w *world) ahead(st stream) int {
 	if st.ahead > 0 {
 		return st.ahead
@@ -391,7 +395,7 @@ func (w *world) ahead(st stream) int {
 		}
 		n += 2 * most
 	}
-	return max(100, int(n))
+	return max(100, min(int(n), slots))
 }
 
 // sendMost keeps a batch below SQS's 1 MiB.

@@ -1,0 +1,107 @@
+package main
+
+import "fmt"
+
+// verdict is what a figure is worth beside its target.
+type verdict int
+
+// The verdicts, better ones first.
+const (
+	unasked verdict = iota
+	met
+	// beyond: missed, but reached as a part of what a pacer gets that was told the
+	// limiter's shape. What is missing, nobody gets behind that network.
+	beyond
+	missed
+)
+
+func (v verdict) String() string {
+	return [...]string{"", "met", "told", "MISSED"}[v]
+}
+
+// judgement holds the verdicts on a run, or on the median of several.
+type judgement struct {
+	goodput, throttles []verdict // by row
+	settles            []verdict
+	others             []string // what is wrong with the run as a whole
+}
+
+// receivesMost is how often a job may be received on average (issue 5).
+const receivesMost = 3
+
+// judge compares the figures with their targets. told is what the pacer made of
+// it that was told the shape; nil: it was not asked.
+func (c cell) judge(told *cell) (j judgement) {
+	for i, r := range c.Rows {
+		of := 0.0
+		if told != nil {
+			of = told.Rows[i].Goodput
+		}
+		// Figures are printed to a tenth of a percent, and judged so.
+		least := r.want.goodput - 0.0005
+		switch {
+		case r.want.goodput == 0:
+			j.goodput = append(j.goodput, unasked)
+		case r.Goodput >= least, r.want.ofTold && of > 0 && r.Goodput >= least*of:
+			j.goodput = append(j.goodput, met)
+		case r.Goodput >= least*of && of > 0:
+			j.goodput = append(j.goodput, beyond)
+		default:
+			j.goodput = append(j.goodput, missed)
+		}
+		// A phase of a few hundred jobs can't show less than one.
+		most := max(1, r.Successes*r.want.throttles/1000+r.want.extra)
+		switch {
+		case r.want.throttles == 0:
+			j.throttles = append(j.throttles, unasked)
+		case r.Throttles <= most:
+			j.throttles = append(j.throttles, met)
+		case told != nil && told.Rows[i].Throttles > most:
+			j.throttles = append(j.throttles, beyond)
+		default:
+			j.throttles = append(j.throttles, missed)
+		}
+	}
+	for _, t := range c.Settles {
+		v := met
+		if t.Took < 0 || t.Took > t.Within {
+			v = missed
+		}
+		j.settles = append(j.settles, v)
+	}
+	if c.Error != "" {
+		j.others = append(j.others, "error")
+	}
+	if c.Lost > 0 || c.Twice > 0 {
+		j.others = append(j.others, "lost or twice")
+	}
+	if c.Failed > 0 && !c.fails {
+		j.others = append(j.others, "failed")
+	}
+	if c.Receives > receivesMost {
+		j.others = append(j.others, fmt.Sprintf("%.1f receives per job", c.Receives))
+	}
+	return j
+}
+
+// all returns every verdict that was asked for.
+func (j judgement) all() (vs []verdict) {
+	for _, of := range [][]verdict{j.goodput, j.throttles, j.settles} {
+		for _, v := range of {
+			if v != unasked {
+				vs = append(vs, v)
+			}
+		}
+	}
+	for range j.others {
+		vs = append(vs, missed)
+	}
+	return vs
+}
+
+func (j judgement) worst() (w verdict) {
+	for _, v := range j.all() {
+		w = max(w, v)
+	}
+	return w
+}

@@ -406,8 +406,14 @@ func (l *Ledger) unpaced() bool {
 type View struct {
 	Share    float64       // the part of the configured quota in use; above 1 where a higher quota was found
 	Shape    string        // what the limiter is believed to be
+	Bucket   time.Duration // the same in figures: what its bucket holds, in quota time
+	Minute   bool          // and whether a rolling minute stands beside that
 	Requests float64       // charged in the last minute
 	Tokens   float64       // charged in the last minute: reservations in flight, settlements after
+	// What could start at once; below 0, what must be earned or leave the minute
+	// first. 0 where nothing is limited.
+	RequestLevel, TokenLevel float64
+
 	Margin   time.Duration // quota time that is kept unused
 	InFlight int           // grants that are open
 	Bound    bool          // backlog waits, and the quota is why
@@ -418,13 +424,24 @@ func (l *Ledger) View(now time.Time) View {
 	t := l.advance(now)
 	v := View{Share: l.current, Shape: "unpaced", Margin: jitter, InFlight: l.inFlight, Bound: t < l.boundUntil}
 	unknown := max(l.born+minute-t, 0)
-	for d, n := range [...]*float64{&v.Requests, &v.Tokens} {
+	used, level := [...]*float64{&v.Requests, &v.Tokens}, [...]*float64{&v.RequestLevel, &v.TokenLevel}
+	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
-			*n = max(float64(q.window.sum.charged-unknown)/q.cost, 0)
-			v.Shape = q.shape()
+			*used[d] = max(float64(q.window.sum.charged-unknown)/q.cost, 0)
+			*level[d] = float64(q.level(l.current)) / q.cost
+			v.Shape, v.Bucket, v.Minute = q.shape(), q.burst, !q.window.refuted
 		}
 	}
 	return v
+}
+
+// level returns what the strictest shape that stands has room for.
+func (r *replica) level(share float64) time.Duration {
+	level := time.Duration(share*float64(r.burst)) - max(r.debt, 0)
+	if !r.window.refuted {
+		level = min(level, r.window.limit()-r.window.sum.charged-r.window.sum.extra)
+	}
+	return level
 }
 
 // shape names what is believed of the limiter.

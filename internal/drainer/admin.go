@@ -138,14 +138,21 @@ type routeStatus struct {
 	SettledTokens  int64            `json:"settled_tokens"`
 	Throttles      map[string]int64 `json:"throttles"` // by cause: requests, tokens, day, or ""
 
-	Share         float64 `json:"share"` // the part of the quota in use
-	Shape         string  `json:"shape"` // what the limiter is believed to be
+	Share         float64 `json:"share"`          // the part of the quota in use
+	Shape         string  `json:"shape"`          // what the limiter is believed to be
+	BucketSeconds float64 `json:"bucket_seconds"` // the same in figures, in seconds of the quota
+	RollingMinute bool    `json:"rolling_minute"`
 	Bound         bool    `json:"bound"` // backlog waits, and the quota is why
 	MarginSeconds float64 `json:"margin_seconds"`
-	LastMinute    struct {
-		Requests float64 `json:"requests"`
-		Tokens   float64 `json:"tokens"`
-	} `json:"last_minute"`
+	// Level is what could start at once; below 0, what must be earned first.
+	Level      amounts `json:"level"`
+	LastMinute amounts `json:"last_minute"`
+}
+
+// amounts are of both dimensions of a quota.
+type amounts struct {
+	Requests float64 `json:"requests"`
+	Tokens   float64 `json:"tokens"`
 }
 
 func statusOf(name string, s worker.Snapshot, depths []queue.Attributes) status {
@@ -184,8 +191,9 @@ func statusOf(name string, s worker.Snapshot, depths []queue.Attributes) status 
 				Route: r.Route, Quota: r.Quota, RPM: r.Limits.RPM, TPM: r.Limits.TPM, Gate: r.Gate, InFlight: r.InFlight,
 				Invocations: r.Invocations, CapacityErrors: r.Capacity, Latency: percentilesOf(r.Latency), ReservedTokens: r.Reserved, SettledTokens: r.Settled, Throttles: known(r.Throttles),
 				Share: r.Ledger.Share, Shape: r.Ledger.Shape, Bound: r.Ledger.Bound, MarginSeconds: r.Ledger.Margin.Seconds(),
+				BucketSeconds: r.Ledger.Bucket.Seconds(), RollingMinute: r.Ledger.Minute,
+				Level: amounts{r.Ledger.RequestLevel, r.Ledger.TokenLevel}, LastMinute: amounts{r.Ledger.Requests, r.Ledger.Tokens},
 			}
-			rs.LastMinute.Requests, rs.LastMinute.Tokens = r.Ledger.Requests, r.Ledger.Tokens
 			ms.Routes = append(ms.Routes, rs)
 		}
 		st.Models = append(st.Models, ms)

@@ -3,6 +3,7 @@ package drainer_test
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,21 @@ func TestAdminHandler(t *testing.T) {
 		_, metrics := p.ask("/metrics")
 		if !strings.Contains(metrics, "sluice_") {
 			t.Errorf("no metrics of ours:\n%s", metrics)
+		}
+		// Why a job waits: what the ledger believes, and what it has left.
+		route := `{model="sonnet",route="us-east-1/` + sonnet + `"`
+		for series, want := range map[string]float64{
+			"sluice_share_percent" + route + "}":                                              100,
+			"sluice_margin_seconds" + route + "}":                                             0.045,
+			"sluice_shape_seconds" + strings.Replace(route, "{", `{limit="bucket",`, 1) + "}": 1,
+			"sluice_shape_seconds" + strings.Replace(route, "{", `{limit="minute",`, 1) + "}": 60,
+			"sluice_level" + route + `,unit="requests"}`:                                      5,
+		} {
+			_, after, found := strings.Cut(metrics, series+" ")
+			text, _, _ := strings.Cut(after, "\n")
+			if got, err := strconv.ParseFloat(text, 64); !found || err != nil || got != want {
+				t.Errorf("%s is %q, want %v", series, text, want)
+			}
 		}
 		for _, text := range []string{body, metrics} {
 			if strings.Contains(text, "secret") {

@@ -52,7 +52,7 @@ func snapshot() worker.Snapshot {
 				Failed:     map[job.Reason]int64{job.Rejected: 3, job.Unavailable: 1},
 				QuotaBound: 55 * time.Second, Latency: spread(1, 9), QueueWait: spread(5, 900),
 				Routes: []worker.RouteSnapshot{
-					route("us-east-1", "sonnet", sonnet, 150, 150_000, pacing.View{Share: 0.9, Requests: 149, Tokens: 151_000, Bound: true, Margin: 50 * time.Millisecond, Shape: "bucket of 10s in a rolling minute"}),
+					route("us-east-1", "sonnet", sonnet, 150, 150_000, pacing.View{Share: 0.9, Requests: 149, Tokens: 151_000, Bound: true, Margin: 50 * time.Millisecond, Shape: "bucket of 10s in a rolling minute", Bucket: 10 * time.Second, Minute: true, RequestLevel: 12.5, TokenLevel: -300}),
 					route("us-west-2", "sonnet", sonnet, 48, 40_000, pacing.View{Share: 1, Requests: 48, Tokens: 40_500, Shape: "bucket of 1s"}),
 				},
 			},

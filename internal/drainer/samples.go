@@ -41,6 +41,22 @@ func (d *Drainer) samples() (all []metrics.Sample) {
 			add("QuotaTokens", m.Alias, route, "", float64(r.Settled))
 			add("ReservedTokens", m.Alias, route, "", float64(r.Reserved))
 			add("Share", m.Alias, route, "", 100*r.Ledger.Share)
+			add("Margin", m.Alias, route, "", r.Ledger.Margin.Seconds())
+			limited := r.Limits.RPM > 0 || r.Limits.TPM > 0
+			if limited {
+				add("Shape", m.Alias, route, "bucket", r.Ledger.Bucket.Seconds())
+				rolling := 0.0
+				if r.Ledger.Minute {
+					rolling = 60
+				}
+				add("Shape", m.Alias, route, "minute", rolling)
+			}
+			if r.Limits.RPM > 0 {
+				add("Level", m.Alias, route, "requests", r.Ledger.RequestLevel)
+			}
+			if r.Limits.TPM > 0 {
+				add("Level", m.Alias, route, "tokens", r.Ledger.TokenLevel)
+			}
 			for _, cause := range []pacing.Cause{pacing.Broken, pacing.Parked, pacing.Stopped} {
 				closed := 0.0
 				if r.Gate == cause.String() {

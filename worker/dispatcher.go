@@ -37,6 +37,7 @@ type dispatcher struct {
 	log   *slog.Logger
 	stats *stats
 	hold  time.Duration
+	trace tracer
 	slots int           // invocations at once
 	halt  chan struct{} // closed on stop
 	room  []chan struct{}
@@ -102,7 +103,7 @@ type grant struct {
 func newDispatcher(w *Worker, o Options) *dispatcher {
 	now := time.Now()
 	d := &dispatcher{
-		log: o.Log, stats: &w.stats, hold: o.Hold, slots: o.MaxInFlight,
+		log: o.Log, stats: &w.stats, hold: o.Hold, trace: o.Trace, slots: o.MaxInFlight,
 		halt: make(chan struct{}), models: map[string]*model{}, quotas: map[quotaKey]*quota{}, pumped: now,
 	}
 	d.arriving = make([]int, len(o.Sources))
@@ -121,6 +122,7 @@ func newDispatcher(w *Worker, o Options) *dispatcher {
 				ledger := pacing.NewLedger(ro.Limits, now)
 				q = &quota{quotaKey: key, ledger: &ledger}
 				d.quotas[key] = q
+				d.trace.begin(q, ro.Limits, now)
 			}
 			m.routes = append(m.routes, &route{
 				Route: pacing.Route{Ledger: q.ledger, Estimator: pacing.NewEstimator(mo.Burndown, mo.MaxTokens)},
@@ -350,6 +352,7 @@ func (d *dispatcher) start(t *task, m *model, r *route, c pacing.Charge, now tim
 	m.turns++
 	r.counts.reserved += c.Reserve
 	t.grant = &grant{model: m, route: r, ticket: r.Start(c, now)}
+	d.trace.start(t, now)
 	t.signal()
 }
 
@@ -374,7 +377,9 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	}
 	d.inFlight--
 	m.inFlight--
-	if r.End(g.ticket, o, settled, t.hash, now) {
+	news := r.End(g.ticket, o, settled, t.hash, now)
+	d.trace.end(g, o, settled, now)
+	if news {
 		level := slog.LevelWarn
 		if r.Gate.Cause() == pacing.Open {
 			level = slog.LevelInfo

@@ -83,7 +83,10 @@ type Options struct {
 	Hold             time.Duration // a wait up to this keeps the lease
 	MaxReceives      int           // a delivery received more often is buried
 	Grace            time.Duration // from the stop to the last release
-	Log              *slog.Logger
+	// Trace hears what happens on the ledgers, one event after the other, and
+	// returns at once; nil: nobody listens.
+	Trace func(pacing.Event)
+	Log   *slog.Logger
 }
 
 // ModelOptions is one configured model.

@@ -49,6 +49,7 @@ type Config struct {
 	MetricsNamespace string        `envconfig:"SLUICE_METRICS_NAMESPACE" default:"Sluice" empty:"off" desc:"CloudWatch namespace. Set to nothing, it turns CloudWatch off."`
 	MetricsPeriod    time.Duration `envconfig:"SLUICE_METRICS_PERIOD" default:"60s" desc:"Time between two publications to CloudWatch; whole seconds, 1s to 1h."`
 	MetricsDetail    string        `envconfig:"SLUICE_METRICS_DETAIL" default:"model" desc:"model, or route to publish series per route to CloudWatch too. Every series is paid for."`
+	PacingTrace      string        `envconfig:"SLUICE_PACING_TRACE" desc:"A file to which what happens on each ledger is appended, a JSON object a line, up to 64 MiB: sizes and times, nothing of a job's content. docs/pacing.md tells how to replay it."`
 	AdminAddr        string        `envconfig:"SLUICE_ADMIN_ADDR" default:"127.0.0.1:8080" desc:"Listen address of health, readiness, status and /metrics."`
 	LogLevel         slog.Level    `envconfig:"SLUICE_LOG_LEVEL" default:"info" desc:"debug, info, warn or error."`
 	LogFormat        string        `envconfig:"SLUICE_LOG_FORMAT" default:"auto" desc:"json, text, or auto: text where standard error is a terminal, json elsewhere."`

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -75,9 +77,20 @@ func (c Config) check() problems {
 	must(c.MetricsPeriod >= time.Second && c.MetricsPeriod <= maxMetricsPeriod && wholeSeconds(c.MetricsPeriod),
 		"SLUICE_METRICS_PERIOD", "must be whole seconds, 1s to %v", maxMetricsPeriod)
 	must(c.MetricsDetail == "model" || c.MetricsDetail == "route", "SLUICE_METRICS_DETAIL", "must be model or route, not %q", c.MetricsDetail)
+	must(c.PacingTrace == "" || canHold(c.PacingTrace), "SLUICE_PACING_TRACE", "must be a file in a folder that is there, not %q", c.PacingTrace)
 	must(listenAddress(c.AdminAddr), "SLUICE_ADMIN_ADDR", "must be host:port, not %q", c.AdminAddr)
 	must(slices.Contains([]string{"auto", "json", "text"}, c.LogFormat), "SLUICE_LOG_FORMAT", "must be auto, json or text, not %q", c.LogFormat)
 	return ps
+}
+
+// canHold reports whether the path can be a file.
+func canHold(path string) bool {
+	folder, err := os.Stat(filepath.Dir(path))
+	if err != nil || !folder.IsDir() {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err != nil || there.Mode().IsRegular()
 }
 
 // checkQueues looks at each queue's URL, and that no queue has two parts: a

@@ -97,13 +97,22 @@ const (
 const copyLinger = 100 * time.Millisecond
 
 // Run drains until ctx is done, then winds up within the grace. Its error is
-// that the preflight did not pass.
+// that the preflight did not pass, or that there is no place for a trace.
 func (d *Drainer) Run(ctx context.Context) error {
 	sources, err := d.preflight(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	w := worker.New(d.options(sources))
+	o := d.options(sources)
+	if d.cfg.PacingTrace != "" {
+		t, err := openTrace(d.cfg.PacingTrace, traceMost, d.log)
+		if err != nil {
+			return err
+		}
+		defer t.close()
+		o.Trace = t.record
+	}
+	w := worker.New(o)
 	d.worker.Store(w)
 	d.log.Info("draining", "queues", names(d.sources), "models", len(d.cfg.Models), "results", d.cfg.Results.String())
 

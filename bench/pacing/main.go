@@ -47,6 +47,7 @@ type plan struct {
 	json      bool
 	markdown  bool
 	series    bool
+	trace     string // file to replay; "" for none
 	profile   string // file; "" for none
 }
 
@@ -68,6 +69,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.markdown, "markdown", false, "print the tables of docs/pacing.md")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
+	flags.StringVar(&p.trace, "replay", "", "`file` that SLUICE_PACING_TRACE wrote: have its jobs started again, on each shape")
 	flags.StringVar(&p.profile, "cpuprofile", "", "`file` for a profile of the bench itself")
 	err = flags.Parse(args)
 	switch {
@@ -139,6 +141,13 @@ func main() {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "pacing:", err)
 		os.Exit(2)
+	}
+	if p.trace != "" {
+		if err := p.replay(os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "pacing:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	// A bubble of virtual time needs a *testing.T, and testing.Main is the only
 	// way to one outside of go test. Its own last word goes to stderr.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,4 +150,53 @@ func TestJudge(t *testing.T) {
 	if got, want := late.judge(nil).text(late), "MISSED: settle cut, settle raise, lost or twice"; got != want {
 		t.Errorf("judged %q, want %q", got, want)
 	}
+}
+
+// A trace that the drainer wrote, replayed on the limiter that it met, comes to
+// the same end; on a stricter one, to a later one.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "trace")
+	s, _ := byID("3a")
+	s.length, s.phases = 4*time.Minute, nil
+	s.env = []string{"SLUICE_PACING_TRACE=" + path}
+	var best []*tally
+	c := play(t, s, formOf(t, "bucket10"), 1, sluice(), &best, true)
+	if c.Error != "" {
+		t.Fatal(c.Error)
+	}
+	records, err := readTrace(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 1 || records[0].ledger != region+"/"+lite || records[0].limits.TPM != 400_000 {
+		t.Fatalf("records: %+v", records)
+	}
+	r := records[0]
+	if admitted := sum(c.Series[0].Requests, 0, s.length); math.Abs(float64(len(r.jobs))-admitted) > 0.02*admitted {
+		t.Errorf("%d jobs are in the trace, the limiter admitted %v", len(r.jobs), admitted)
+	}
+	took := r.to.Sub(r.from)
+	same := r.replay(bedrocksim.Bucket(10*time.Second), 1)
+	if math.Abs(same.took.Seconds()-took.Seconds()) > 0.05*took.Seconds() || same.refused > r.refused+3 {
+		t.Errorf("replayed in %v with %d 429s, recorded in %v with %d", same.took, same.refused, took, r.refused)
+	}
+	if strict := r.replay(bedrocksim.Rolling, 1); strict.took < same.took*5/4 {
+		t.Errorf("a rolling minute, which reservations fill, took %v, a bucket of 10 s %v", strict.took, same.took)
+	}
+	var out bytes.Buffer
+	if err := (plan{trace: path, forms: forms[:1]}).replay(&out); err != nil || strings.Count(out.String(), "\n") != 3 {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+func formOf(t *testing.T, name string) form {
+	t.Helper()
+	for _, f := range forms {
+		if f.name == name {
+			return f
+		}
+	}
+	t.Fatalf("no shape %q", name)
+	return form{}
 }

@@ -53,9 +53,10 @@ type scenario struct {
 	fraction float64 // SLUICE_QUOTA_FRACTION; 0: 1
 	queues   int     // 0: one
 	fallback map[string]string
-	timeout  string // of the models
-	pool     bool   // the tracks are one pool: their figures are summed
-	fails    bool   // some jobs can't succeed
+	env      []string // of the drainers, beside what all scenarios have
+	timeout  string   // of the models
+	pool     bool     // the tracks are one pool: their figures are summed
+	fails    bool     // some jobs can't succeed
 }
 
 // track is one ledger: what is configured of it, and what is true.

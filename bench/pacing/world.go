@@ -123,6 +123,7 @@ func newWorld(s *scenario, f form, seed uint64) (*world, error) {
 	if s.fraction == 0 {
 		w.env = w.env[:len(w.env)-1]
 	}
+	w.env = append(w.env, s.env...)
 	// The limiters begin with the run, full.
 	time.Sleep(time.Until(w.epoch))
 	for _, tr := range s.tracks {

@@ -44,6 +44,7 @@ type plan struct {
 	length    time.Duration
 	told      bool
 	peers     []pacer
+	real      bool
 	json      bool
 	markdown  bool
 	series    bool
@@ -69,6 +70,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.markdown, "markdown", false, "print the tables of docs/pacing.md")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
+	flags.BoolVar(&p.real, "realtime", false, "run three scenarios by the real clock too, over loopback, beside virtual time; 7 minutes")
 	flags.StringVar(&p.trace, "replay", "", "`file` that SLUICE_PACING_TRACE wrote: have its jobs started again, on each shape")
 	flags.StringVar(&p.profile, "cpuprofile", "", "`file` for a profile of the bench itself")
 	err = flags.Parse(args)
@@ -134,6 +136,13 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 }
 
 func main() {
+	if os.Getenv(roleVariable) != "" {
+		if err := drainUntilEOF(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	p, err := parse(os.Args[1:], os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -156,7 +165,11 @@ func main() {
 	testing.Main(
 		func(string, string) (bool, error) { return true, nil },
 		[]testing.InternalTest{{Name: "pacing", F: func(t *testing.T) {
-			if err := errors.Join(p.startProfile(), p.measure(t, out)); err != nil {
+			measure := p.measure
+			if p.real {
+				measure = p.measureRealtime
+			}
+			if err := errors.Join(p.startProfile(), measure(t, out)); err != nil {
 				t.Error(err)
 			}
 			pprof.StopCPUProfile()

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,6 +14,17 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 )
+
+func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) != "" {
+		if err := drainUntilEOF(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // The omniscient scheduler stays below the analytic ceiling, and reaches it
 // where nothing but the quota is in its way.
@@ -199,4 +212,17 @@ func formOf(t *testing.T, name string) form {
 	}
 	t.Fatalf("no shape %q", name)
 	return form{}
+}
+
+// A drainer in a process of its own, by the real clock, has its jobs answered.
+func TestRealtime(t *testing.T) {
+	t.Parallel()
+	s := realtime()[0]
+	s.length, s.phases = 3*time.Second, nil
+	var best []*tally
+	c := cell{Scenario: s.id, Seed: 1}
+	c.live(&s, formOf(t, "bucket10"), elsewhere(), &best, true, true)
+	if admitted := sum(c.Series[0].Requests, 0, s.length); c.Error != "" || admitted < 5 || c.Lost > 0 || c.Twice > 0 {
+		t.Errorf("%v jobs were admitted in 3 s at 5 a second; %d lost, %d answered twice; %s", admitted, c.Lost, c.Twice, c.Error)
+	}
 }

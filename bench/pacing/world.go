@@ -39,6 +39,7 @@ type world struct {
 	dead   string
 	store  *store
 	epoch  time.Time // the run's begin
+	real   bool      // by the real clock
 
 	processes []*process
 
@@ -81,8 +82,9 @@ func epochOf(now time.Time, seed uint64) time.Time {
 	return now.Truncate(time.Minute).Add(time.Minute + time.Duration(offset))
 }
 
-// newWorld makes the world of a scenario. It is called in the bubble.
-func newWorld(s *scenario, f form, seed uint64) (*world, error) {
+// newWorld makes the world of a scenario: in a bubble, or by the real clock and
+// reached over loopback.
+func newWorld(s *scenario, f form, seed uint64, realtime bool) (*world, error) {
 	models := map[string]bedrocksim.Model{}
 	for _, tr := range s.tracks {
 		models[tr.modelID] = bedrocksim.Model{}
@@ -92,6 +94,7 @@ func newWorld(s *scenario, f form, seed uint64) (*world, error) {
 		aws:      localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: models, Seed: seed}}),
 		store:    newStore(),
 		epoch:    epochOf(time.Now(), seed),
+		real:     realtime,
 		tallies:  map[bedrocksim.Key]*tally{},
 		flying:   map[*http.Request]admission{},
 	}
@@ -102,6 +105,12 @@ func newWorld(s *scenario, f form, seed uint64) (*world, error) {
 		w.sent = append(w.sent, &sending{source: newSource(st.work, seed, uint64(i))})
 	}
 	w.aws.Intercept(w.watch)
+	if w.real {
+		w.epoch = time.Now()
+		if _, err := w.aws.Listen("127.0.0.1:0"); err != nil {
+			return w, err
+		}
+	}
 	w.near = sqs.NewFromConfig(w.aws.Config(w.aws.Client(nil)))
 	network := lag{random: rand.New(rand.NewPCG(seed, 2))}
 	w.far = w.aws.Config(w.aws.Client(network.next))
@@ -522,7 +531,9 @@ func (w *world) endDrainers() error {
 // unsettled counts the jobs that are neither answered nor on a queue any more.
 // (The buried have a result too.)
 func (w *world) unsettled() (lost int, err error) {
-	time.Sleep(time.Minute) // what the stop gave back is visible, and counted
+	if !w.real {
+		time.Sleep(time.Minute) // what the stop gave back is visible, and counted
+	}
 	w.mu.Lock()
 	for _, s := range w.sent {
 		lost += len(s.jobs)

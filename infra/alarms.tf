@@ -23,8 +23,14 @@ locals {
     m = 60, h = 3600, d = 86400
   }[substr(var.oldest_job_age, -1, 1)]
 
+  # Jobs in a queue, by metrics called waiting and taken. SQS tells its numbers some
+  # minutes late, and CloudWatch looks at the newest minute all the same: filled with
+  # 0 it would keep an alarm silent for ever, so the last number stands.
+  in_queue = "FILL(waiting,REPEAT)+FILL(taken,REPEAT)"
+
   # An alarm is a metric, or an expression of several, above a threshold. "for" is
-  # periods; of names the model or queue that a metric is about.
+  # periods; of names the model or queue that a metric is about. In a sum, a series
+  # without a value counts as 0, but not a sum of nothing else: hence 0*(...).
   alarms = merge(
     { for key in ["dead-letters"] : key => {
       row  = "dead-letters"
@@ -79,7 +85,7 @@ locals {
         { taken = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = local.job_queue_names[key] } },
         { for i, alias in slice(models, 0, min(8, length(models))) : "done${i}" => { metric = local.metrics.Succeeded, stat = "Sum", of = alias } },
       )
-      expression = "IF(FILL(waiting,0)+FILL(taken,0)>0 AND ${join("+", [for i in range(min(8, length(models))) : "FILL(done${i},0)"])}<1,1,0)"
+      expression = "IF(${local.in_queue}>0 AND 0*(${local.in_queue})+${join("+", [for i in range(min(8, length(models))) : "done${i}"])}<1,1,0)"
       period     = 60
       over       = 0
       for        = 10
@@ -93,7 +99,7 @@ locals {
         taken   = { metric = local.metrics.ApproximateNumberOfMessagesNotVisible, stat = "Maximum", of = local.job_queue_names[key] }
         heard   = { metric = local.metrics.InFlight, stat = "SampleCount" }
       }
-      expression = "IF(FILL(waiting,0)+FILL(taken,0)>0 AND FILL(heard,0)<1,1,0)"
+      expression = "IF(${local.in_queue}>0 AND 0*(${local.in_queue})+heard<1,1,0)"
       period     = 60
       over       = 0
       for        = 10
@@ -103,14 +109,15 @@ locals {
 
     { for alias in keys(local.models) : "failures-${alias}" => {
       row  = "failures"
-      text = "More than 2 % of the results of ${alias} are failures."
+      text = "More than 2 % of the results of ${alias} in 5 minutes are failures."
       m = {
         failed    = { metric = local.metrics.Failed, stat = "Sum", of = alias }
         succeeded = { metric = local.metrics.Succeeded, stat = "Sum", of = alias }
       }
       expression = "100*failed/(succeeded+failed)"
+      period     = 300 # minute by minute, a short run that fails whole would go by
       over       = 2
-      for        = 5
+      for        = 1
     } if var.alarms.failures },
 
     { for key in ["result-writes"] : key => {

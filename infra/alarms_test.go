@@ -68,7 +68,10 @@ type alarm struct {
 	Unit        string            `json:"unit"`
 	Dimensions  map[string]string `json:"dimensions"`
 	Missing     string            `json:"treat_missing_data"`
+	Comparison  string            `json:"comparison_operator"`
 	Threshold   float64           `json:"threshold"`
+	Periods     int               `json:"evaluation_periods"`
+	Period      int               `json:"period"`
 	Actions     []string          `json:"alarm_actions"`
 	OKActions   []string          `json:"ok_actions"`
 	Queries     []struct {
@@ -80,6 +83,7 @@ type alarm struct {
 			Name       string `json:"metric_name"`
 			Unit       string
 			Dimensions map[string]string
+			Period     int
 		}
 	} `json:"metric_query"`
 }
@@ -156,8 +160,25 @@ func checkAlarms(t *testing.T, made []resource) {
 		if a.Missing != "notBreaching" { // a service that may sleep is silent by right
 			t.Errorf("%s: missing data is %s", a.Name, a.Missing)
 		}
-		if want := map[string]float64{"oldest-job": 90 * 60, "drain-time": 3 * 5 * 86400}[m[1]]; want != 0 && a.Threshold != want {
-			t.Errorf("%s above %v, want %v", a.Name, a.Threshold, want)
+		period := a.Period
+		for _, q := range a.Queries {
+			for _, m := range q.Metric {
+				period = m.Period
+			}
+		}
+		// Above what, for so many periods of so many seconds.
+		if got, want := [3]float64{a.Threshold, float64(a.Periods), float64(period)}, map[string][3]float64{
+			"dead-letters":  {0, 1, 60},
+			"oldest-job":    {90 * 60, 5, 60},
+			"drain-time":    {3 * 5 * 86400, 15, 60},
+			"throttles":     {5, 5, 60},
+			"capacity":      {10, 5, 60},
+			"stuck":         {0, 10, 60},
+			"silent":        {0, 10, 60},
+			"failures":      {2, 1, 300},
+			"result-writes": {0, 3, 60},
+		}[m[1]]; got != want || a.Comparison != "GreaterThanThreshold" {
+			t.Errorf("%s: %s %v, want %v", a.Name, a.Comparison, got, want)
 		}
 	}
 	want := []string{"capacity", "dead-letters", "drain-time", "failures", "oldest-job", "result-writes", "silent", "stuck", "throttles"}

@@ -19,16 +19,31 @@ import (
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 )
 
+// onLocalStack stands in the copy whose alarms ring. LocalStack looks at an alarm
+// once in all of its periods, and wants as many bad ones of the last few: with
+// five, of which some have no request since the drainer has slowed down, it would
+// ring by luck. TestPlan has the numbers. Without the redrive policy, which nobody
+// here needs, the queues are made side by side.
+const onLocalStack = `
+resource "aws_cloudwatch_metric_alarm" "sluice" {
+  evaluation_periods = min(each.value.for, 2)
+}
+
+resource "aws_sqs_queue" "jobs" {
+  redrive_policy = null
+}
+`
+
 // A throttle storm and a bury, on an emulator that evaluates alarms: the alarms
 // ring, and when it is quiet the first ends. LocalStack evaluates those of a
-// single metric only; the others are as good as their expressions.
+// single metric only; TestExpressions has the others.
 func TestAlarmsFire(t *testing.T) {
 	t.Parallel()
 	endpoint := os.Getenv("SLUICE_TEST_LOCALSTACK")
 	if endpoint == "" {
 		t.Skip("SLUICE_TEST_LOCALSTACK names no LocalStack; .ci/run localstack starts one")
 	}
-	r := newRoot(t, "testdata/alarms", endpoint, nil)
+	r := newRoot(t, "testdata/alarms", endpoint, map[string]string{"localstack_override.tf": onLocalStack})
 	// No ECS there, so just what the drainer and the alarms need.
 	var targets []string
 	for _, part := range []string{"aws_sqs_queue.jobs", "aws_sqs_queue.dead_letters", "aws_s3_bucket.results", "aws_cloudwatch_metric_alarm.sluice"} {
@@ -40,7 +55,7 @@ func TestAlarmsFire(t *testing.T) {
 		r.run(t, append([]string{"destroy", "-auto-approve"}, targets...)...)
 	})
 	// Now that the queues are there, a plan knows the whole environment.
-	environment := r.plan(t).Outputs["environment"]["after"].(map[string]any)
+	environment := r.plan(t, "-refresh=false").Outputs["environment"]["after"].(map[string]any)
 
 	const model = "amazon.nova-lite-v1:0"
 	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{model: {}}}})
@@ -88,9 +103,8 @@ func TestAlarmsFire(t *testing.T) {
 		Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 	})
 	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueOk)
-	server.Bedrock().Set(model, func(m *bedrocksim.Model) {
-		m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Throttle, Rate: 0.5}}
-	})
+	storm := bedrocksim.Fault{Kind: bedrocksim.Throttle, Rate: 0.5}
+	server.Bedrock().Set(model, func(m *bedrocksim.Model) { m.Faults = []bedrocksim.Fault{storm} })
 	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueAlarm)
 	server.Bedrock().Set(model, func(m *bedrocksim.Model) { m.Faults = nil })
 	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueOk)
@@ -99,9 +113,9 @@ func TestAlarmsFire(t *testing.T) {
 	drainer.stop(t)
 }
 
-// alarmPatience is how long an alarm may take to change: five periods of ten
-// seconds of its own, a minute between two of SQS's metrics, and the emulator.
-const alarmPatience = 4 * time.Minute
+// alarmPatience is how long an alarm may take to change: a minute for SQS's
+// metrics, a minute for the emulator to look at them, and a slow machine.
+const alarmPatience = 3 * time.Minute
 
 func awaitAlarm(t *testing.T, client *cloudwatch.Client, name string, want types.StateValue) {
 	t.Helper()

@@ -147,6 +147,7 @@ func TestPlan(t *testing.T) {
 	t.Run("privileges", func(t *testing.T) { checkPrivileges(t, given) })
 	t.Run("others", func(t *testing.T) { checkOthers(t, given) })
 	t.Run("alarms", func(t *testing.T) { checkAlarms(t, made) })
+	t.Run("expressions", func(t *testing.T) { checkExpressions(t, made) })
 	t.Run("dashboard", func(t *testing.T) { checkDashboard(t, made) })
 	t.Run("queues", func(t *testing.T) { checkQueues(t, made) })
 }

@@ -215,9 +215,11 @@ resource "aws_cloudwatch_metric_alarm" "scaling" {
   treat_missing_data  = "missing" # an idle queue publishes nothing: stay as it is
   alarm_actions       = [aws_appautoscaling_policy.drainer[each.key].arn]
 
+  # Without FILL: the newest minutes, which SQS has not told of yet, would count as 0
+  # and the service would never start. In a sum, a queue that tells nothing is 0.
   metric_query {
     id          = "backlog"
-    expression  = join("+", [for m in local.backlog : "FILL(${m.id},0)"])
+    expression  = join("+", local.backlog[*].id)
     label       = "Jobs"
     return_data = true
   }

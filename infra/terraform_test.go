@@ -244,9 +244,9 @@ type plan struct {
 	Outputs map[string]map[string]any `json:"output_changes"`
 }
 
-func (r *root) plan(t *testing.T) plan {
+func (r *root) plan(t *testing.T, args ...string) plan {
 	t.Helper()
-	r.run(t, "plan", "-out=saved")
+	r.run(t, append([]string{"plan", "-out=saved"}, args...)...)
 	var p plan
 	decode(t, []byte(r.run(t, "show", "-json", "saved")), &p)
 	return p

@@ -235,9 +235,13 @@ func (p *Publisher) datum(k key, d *Definition, start time.Time) types.MetricDat
 			dimensions = append(dimensions, types.Dimension{Name: &of.name, Value: &of.value})
 		}
 	}
-	return types.MetricDatum{
+	datum := types.MetricDatum{
 		MetricName: &d.Name, Unit: types.StandardUnit(d.Unit), Timestamp: &start, Dimensions: dimensions,
 	}
+	if p.o.Period < time.Minute { // else CloudWatch keeps minutes, and an alarm on less finds nothing
+		datum.StorageResolution = aws.Int32(1)
+	}
+	return datum
 }
 
 // title makes a dimension's name of a label's.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -95,6 +96,34 @@ func (s *scene) during(t *testing.T, f func()) {
 func (s *scene) until(d time.Duration) {
 	time.Sleep(time.Until(s.start.Add(d)))
 	synctest.Wait()
+}
+
+func TestPeriodsBelowAMinuteAreStoredAsSuch(t *testing.T) {
+	t.Parallel()
+	for period, want := range map[time.Duration]bool{10 * time.Second: true, time.Minute: false} {
+		server := localaws.New(localaws.Options{})
+		var sent []byte
+		server.Intercept(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var err error
+				if sent, err = io.ReadAll(r.Body); err != nil {
+					t.Error(err)
+				}
+				r.Body = io.NopCloser(bytes.NewReader(sent))
+				next.ServeHTTP(w, r)
+			})
+		})
+		metrics.NewPublisher(cloudwatch.NewFromConfig(server.Config(server.Client(nil))), metrics.Options{
+			Namespace: namespace, Service: "orders", Period: period, Log: slog.New(slog.DiscardHandler),
+			Source: func() []metrics.Sample { return []metrics.Sample{{Name: "InFlight", Value: 1}} },
+		}).Flush(t.Context())
+		if len(server.Metrics(namespace, "InFlight")) != 1 {
+			t.Fatalf("sent %q", sent)
+		}
+		if got := bytes.Contains(sent, []byte("StorageResolution")); got != want {
+			t.Errorf("%v: StorageResolution sent: %v", period, got)
+		}
+	}
 }
 
 // put returns what CloudWatch has, one line for each value.

@@ -141,8 +141,8 @@ type routeStatus struct {
 	Share         float64 `json:"share"`          // the part of the quota in use
 	Shape         string  `json:"shape"`          // what the limiter is believed to be
 	BucketSeconds float64 `json:"bucket_seconds"` // the same in figures, in seconds of the quota
-	RollingMinute bool    `json:"rolling_minute"`
-	Bound         bool    `json:"bound"` // backlog waits, and the quota is why
+	Minute        bool    `json:"minute"`         // whether a minute stands beside that
+	Bound         bool    `json:"bound"`          // backlog waits, and the quota is why
 	MarginSeconds float64 `json:"margin_seconds"`
 	// Level is what could start at once; below 0, what must be earned first.
 	Level      amounts `json:"level"`
@@ -191,7 +191,7 @@ func statusOf(name string, s worker.Snapshot, depths []queue.Attributes) status 
 				Route: r.Route, Quota: r.Quota, RPM: r.Limits.RPM, TPM: r.Limits.TPM, Gate: r.Gate, InFlight: r.InFlight,
 				Invocations: r.Invocations, CapacityErrors: r.Capacity, Latency: percentilesOf(r.Latency), ReservedTokens: r.Reserved, SettledTokens: r.Settled, Throttles: known(r.Throttles),
 				Share: r.Ledger.Share, Shape: r.Ledger.Shape, Bound: r.Ledger.Bound, MarginSeconds: r.Ledger.Margin.Seconds(),
-				BucketSeconds: r.Ledger.Bucket.Seconds(), RollingMinute: r.Ledger.Minute,
+				BucketSeconds: r.Ledger.Bucket.Seconds(), Minute: r.Ledger.Minute,
 				Level: amounts{r.Ledger.RequestLevel, r.Ledger.TokenLevel}, LastMinute: amounts{r.Ledger.Requests, r.Ledger.Tokens},
 			}
 			ms.Routes = append(ms.Routes, rs)

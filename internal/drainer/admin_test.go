@@ -87,7 +87,7 @@ func TestStatusIsAPromise(t *testing.T) {
 		{"models.2.routes.0.share", 0.9},
 		{"models.2.routes.0.shape", "bucket of 10s in a rolling minute"},
 		{"models.2.routes.0.bucket_seconds", 10.0},
-		{"models.2.routes.0.rolling_minute", true},
+		{"models.2.routes.0.minute", true},
 		{"models.2.routes.0.level", map[string]any{"requests": 12.5, "tokens": -300.0}},
 		{"models.2.routes.0.bound", true},
 		{"models.2.routes.0.margin_seconds", 0.05},

@@ -45,11 +45,11 @@ func (d *Drainer) samples() (all []metrics.Sample) {
 			limited := r.Limits.RPM > 0 || r.Limits.TPM > 0
 			if limited {
 				add("Shape", m.Alias, route, "bucket", r.Ledger.Bucket.Seconds())
-				rolling := 0.0
+				minute := 0.0
 				if r.Ledger.Minute {
-					rolling = 60
+					minute = 60
 				}
-				add("Shape", m.Alias, route, "minute", rolling)
+				add("Shape", m.Alias, route, "minute", minute)
 			}
 			if r.Limits.RPM > 0 {
 				add("Level", m.Alias, route, "requests", r.Ledger.RequestLevel)

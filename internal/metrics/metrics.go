@@ -97,7 +97,7 @@ var Table = [...]Definition{
 
 	{Name: "ReservedTokens", Unit: "Count", Kind: Counter, Per: Route, Detail: true, Help: "Tokens that were reserved: input + max_tokens. Far above QuotaTokens: lower max_tokens."},
 	{Name: "Share", Unit: "Percent", Kind: Gauge, Per: Route, Detail: true, Help: "The part of the quota that throttles have left us; above 100 while exploring."},
-	{Name: "Shape", Unit: "Seconds", Kind: Gauge, Per: Route, Label: "limit", Detail: true, Help: "What the quota's limiter is believed to hold, in seconds of the quota: `bucket`, and beside it a rolling `minute`, which is 0 once it is disproved."},
+	{Name: "Shape", Unit: "Seconds", Kind: Gauge, Per: Route, Label: "limit", Detail: true, Help: "What the quota's limiter is believed to hold, in seconds of the quota: `bucket`, and beside it a `minute`, rolling or by the clock, which is 0 once it is disproved."},
 	{Name: "Level", Unit: "None", Kind: Gauge, Per: Route, Label: "unit", Detail: true, Help: "The `requests` and `tokens` that could start at once; below 0, what must be earned first: a job waits for that. Absent where they are not limited."},
 	{Name: "Margin", Unit: "Seconds", Kind: Gauge, Per: Route, Detail: true, Help: "Seconds of the quota that are kept unused for the network's jitter."},
 	{Name: "Closed", Unit: "None", Kind: Gauge, Per: Route, Detail: true, Label: "cause", Help: "1 while the route is tried with single probes only: `broken` (the breaker), `parked` (the quota of the day is gone) or `stopped` (access refused); else 0."},

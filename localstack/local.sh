@@ -61,6 +61,7 @@ install() {
 		exit 1
 	fi
 	touch "$venv/installed"
+	echo "installed in $SECONDS s" >&2
 }
 
 # running says whether the process that a file names is still the program.
@@ -98,7 +99,7 @@ start() {
 	# LocalStack keeps its data below the folder for temporary files: one each.
 	TMPDIR=$state/tmp GATEWAY_LISTEN=${AWS_ENDPOINT_URL#http://} \
 		SERVICES=sqs,s3,cloudwatch,cloudformation,iam,sts EAGER_SERVICE_LOADING=1 \
-		SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 \
+		SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL=10 \
 		launch localstack "$venv/bin/python" -m localstack.runtime.main
 	if ! PATH=$venv/bin:$PATH localstack/seed.sh >&2 || ! running localstack "$venv" || ! running bedrocksim "$state"; then
 		tail -n 20 "$state"/*.log >&2

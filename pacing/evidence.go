@@ -17,7 +17,7 @@ const (
 	// small: a bucket is taken for larger than it is, and throttles. Too large:
 	// it is not used up.
 	doubt = 50 * time.Millisecond
-	// doubtMinute is how far above a rolling minute an accept refutes it. Too
+	// doubtMinute is how far above a minute an accept refutes it. Too
 	// small: estimates that are off refute a true one, and it throttles from
 	// then on. Too large: a bucket of less is held to the minute for good.
 	doubtMinute = 500 * time.Millisecond
@@ -33,8 +33,9 @@ const (
 	exploreFirst  = 5 * time.Second
 	exploreSecond = 3 * time.Second
 	// explorePace is the rate of an exploration, in shares. Too small: it takes
-	// long to fill what it explores. Too large: flights of throttles.
-	explorePace = 2
+	// long to fill what it explores. Too large: flights of throttles; at 2, a
+	// doubled quota is filled just before it is believed.
+	explorePace = 1.98
 	// exploreQuiet is how long no throttle must have been seen. Too small: a
 	// neighbour is explored. Too large: nothing is, where throttles are rare.
 	exploreQuiet = 20 * time.Second
@@ -42,7 +43,7 @@ const (
 	// exploration costs the next. Too small: throttles (3 per 1,000 at 300).
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).
-	explorePrice = 1_000
+	explorePrice = 1_200
 	// raiseLeast is the least raise of the quota that is believed in, raiseMost
 	// the most above what was configured. Too small a most: a raised quota is
 	// not used until somebody configures it. Too large: a mistyped one is
@@ -68,6 +69,7 @@ type witness struct {
 	gone    bool                      // refused, or ended otherwise: it cannot testify
 	debt    [dimensions]time.Duration // of a bucket, before the charge
 	charged [dimensions]time.Duration // in the minute, before the charge
+	kind    [dimensions]minuteKind    // which minute that is
 }
 
 func newWitnesses() witnesses { return witnesses{patience: patienceLeast} }
@@ -93,6 +95,7 @@ func (ws *witnesses) start(l *Ledger, g Grant, reserve [dimensions]time.Duration
 		for d := range w.debt {
 			q := &l.quota[d]
 			w.debt[d] = q.least - air[d]
+			w.kind[d] = q.window.kind
 			w.charged[d] = q.window.surely(g.at) - max(l.born+minute-g.at, 0) - air[d]
 		}
 	}
@@ -147,14 +150,14 @@ func (l *Ledger) learn(w *witness) {
 		if q.cost == 0 {
 			continue
 		}
-		if w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
-			q.window.refuted = true
-			l.explore.on = l.explore.on && !l.explore.minute
+		if w.kind[d] < neither && w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
+			q.window.kind = max(q.window.kind, w.kind[d]+1)
+			l.explore.tried = false // the next kind has not been
 		}
 		// One that met a full bucket proves nothing: it may be larger than that.
 		if w.debt[d] > doubt {
 			proved := float64(w.debt[d]+w.charge[d]-doubt) / l.share.top
-			if proved > float64(minute)*raiseLeast {
+			if q.window.kind == neither && proved > float64(minute)*raiseLeast && w.at > l.explore.from+minute {
 				l.raise(w.at)
 				return
 			}
@@ -164,7 +167,9 @@ func (l *Ledger) learn(w *witness) {
 }
 
 // raise takes a quota that is higher than was believed: no limit per minute
-// lets more than a minute's worth pass beyond its rate.
+// lets more than a minute's worth pass beyond its rate, but one by the clock,
+// which lets two. The last minute was all explored, so that what it took is the
+// rate that passes.
 func (l *Ledger) raise(now time.Duration) {
 	top := min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace, raiseMost)
 	if l.firm || top <= l.share.top {
@@ -186,7 +191,7 @@ func (l *Ledger) raise(now time.Duration) {
 func (l *Ledger) forget() {
 	for d := range l.quota {
 		l.quota[d].burst = smallest
-		l.quota[d].window.refuted = false
+		l.quota[d].window.kind = rolling
 	}
 	l.witnesses.first = l.witnesses.next
 	l.explore = newExploration(l.now)
@@ -211,14 +216,14 @@ func (l *Ledger) testify(g Grant, reserve [dimensions]time.Duration, now time.Du
 // learn that a limiter holds more, or that the quota was raised.
 type exploration struct {
 	on        bool
-	minute    bool          // it goes beyond the rolling minute only, not beyond the buckets
+	minute    bool          // it goes beyond the minute only, not beyond the buckets
 	from, to  time.Duration // of the last one
 	rounds    int
 	throttles int           // of the last one
 	owed      int           // successes until the next
 	due       time.Duration // no next one before
 	pace      time.Duration // the next start of this one
-	tried     bool          // the rolling minute has been explored
+	tried     bool          // the kind of minute that stands has been explored alone
 }
 
 func newExploration(now time.Duration) exploration {
@@ -231,46 +236,30 @@ const never = time.Duration(1<<63 - 1)
 // when returns the time at which a charge that is safe at a later time may
 // explore. buckets is when they permit it.
 func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration {
-	if e.on {
-		at := max(l.now, e.pace)
-		if e.minute {
-			at = max(at, buckets)
-		}
-		if e.running(at) {
-			return at
-		}
-	}
-	if l.current < l.share.top || l.unpaced() {
-		return never
-	}
-	at := max(l.now, e.due)
-	if e.rounds >= 2 {
-		at = max(at, l.recovery.since+exploreQuiet)
-	}
-	if e.within(l, buckets, safe, at) {
-		// The first of these is free: the rolling minute holds over-reserved
-		// work at half of the quota, and a bucket will not throttle.
-		if e.tried && e.owed > 0 {
+	running, at := e.running(l.now), max(l.now, e.pace)
+	if !running {
+		if l.current < l.share.top || l.unpaced() {
 			return never
 		}
-		return max(at, buckets)
+		if at = max(l.now, e.due); e.rounds >= 2 {
+			at = max(at, l.recovery.since+exploreQuiet)
+		}
 	}
-	if e.owed > 0 {
-		return never
+	if e.owed <= 0 {
+		return at
 	}
-	return at
+	// Where the minute alone is in the way, as it is of over-reserved work at
+	// half of the quota, to go beyond it is free: a bucket will not throttle.
+	if at = max(at, buckets); at < safe && at > l.born+minute && (running || !e.tried) {
+		return at
+	}
+	return never
 }
 
-// within reports whether at that time the rolling minute alone is in the way,
-// so that it can be explored within what the buckets permit.
-func (e *exploration) within(l *Ledger, buckets, safe, at time.Duration) bool {
-	return buckets < safe && max(at, buckets) > l.born+minute
-}
-
-// running reports whether an exploration goes on. One of the rolling minute
-// knows after a minute all that it can.
+// running reports whether an exploration goes on. One of the minute alone knows
+// after a whole one by the clock all that it can.
 func (e *exploration) running(now time.Duration) bool {
-	return e.on && (!e.minute || now < e.from+minute)
+	return e.on && (!e.minute || now < e.from+2*minute)
 }
 
 // begin notes a start that is not safe, and reports whether it belongs to an
@@ -279,9 +268,10 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	if e.when(l, buckets, safe) > l.now {
 		return false
 	}
-	if !e.running(l.now) {
-		e.on, e.from, e.throttles = true, l.now, 0
-		if e.minute = e.within(l, buckets, safe, l.now); e.minute {
+	gentle := e.owed > 0
+	if !e.running(l.now) || e.minute && !gentle {
+		e.on, e.from, e.throttles, e.minute = true, l.now, 0, gentle
+		if gentle {
 			e.tried = true
 		} else {
 			e.rounds++

@@ -121,8 +121,10 @@ func FuzzNoTokenLeaks(f *testing.F) {
 			if q.debt > 0 || q.least != 0 {
 				t.Errorf("dimension %d: debt is %v to %v, want none", d, q.least, q.debt)
 			}
-			if sum := q.window.sum; sum.charged != 0 || sum.extra != 0 {
-				t.Errorf("dimension %d: the window holds %+v, want nothing", d, sum)
+			for _, sum := range [...]entry{q.window.sum, q.window.turn} {
+				if sum.charged != 0 || sum.extra != 0 {
+					t.Errorf("dimension %d: the window holds %+v, want nothing", d, sum)
+				}
 			}
 		}
 		if v := l.View(now); v.Requests != 0 || v.Tokens != 0 {
@@ -138,7 +140,7 @@ func FuzzWhenKeepsItsWord(f *testing.F) {
 	seeds(f)
 	believed := func(l *Ledger) [6]any {
 		r, t := &l.quota[requests], &l.quota[tokens]
-		return [...]any{l.share.top, l.explore.to, r.burst, t.burst, r.window.refuted, t.window.refuted}
+		return [...]any{l.share.top, l.explore.to, r.burst, t.burst, r.window.kind, t.window.kind}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := script(data)
@@ -168,7 +170,7 @@ func FuzzQuotaIsKept(f *testing.F) {
 		limits.Firm = true
 		l, now := NewLedger(limits, start), start
 		l.explore.due = never
-		var minute rolling
+		var minute rollingMinute
 		second := bucket{size: time.Second}
 		minute.limit(limits)
 		second.limit(limits)

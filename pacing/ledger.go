@@ -93,7 +93,7 @@ type Grant struct {
 func NewLedger(limits Limits, now time.Time) Ledger {
 	// The epoch lies far enough back that the unknown minute has positive
 	// times.
-	const born = 2 * minute
+	born := 2*minute + now.Sub(now.Truncate(minute))
 	l := Ledger{epoch: now.Add(-born), next: 1}
 	l.begin(limits, born)
 	return l
@@ -175,7 +175,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 		again = false
 		for d := range l.quota {
 			q := &l.quota[d]
-			if q.cost == 0 || q.window.refuted {
+			if q.cost == 0 {
 				continue
 			}
 			// Planned with the larger of reservation and settlement, or what is
@@ -407,7 +407,7 @@ type View struct {
 	Share    float64       // the part of the configured quota in use; above 1 where a higher quota was found
 	Shape    string        // what the limiter is believed to be
 	Bucket   time.Duration // the same in figures: what its bucket holds, in quota time
-	Minute   bool          // and whether a rolling minute stands beside that
+	Minute   bool          // and whether a minute, rolling or by the clock, stands beside that
 	Requests float64       // charged in the last minute
 	Tokens   float64       // charged in the last minute: reservations in flight, settlements after
 	// What could start at once; below 0, what must be earned or leave the minute
@@ -429,7 +429,7 @@ func (l *Ledger) View(now time.Time) View {
 		if q := &l.quota[d]; q.cost > 0 {
 			*used[d] = max(float64(q.window.sum.charged-unknown)/q.cost, 0)
 			*level[d] = float64(q.level(l.current)) / q.cost
-			v.Shape, v.Bucket, v.Minute = q.shape(), q.burst, !q.window.refuted
+			v.Shape, v.Bucket, v.Minute = q.shape(), q.burst, q.window.kind != neither
 		}
 	}
 	return v
@@ -438,17 +438,11 @@ func (l *Ledger) View(now time.Time) View {
 // level returns what the strictest shape that stands has room for.
 func (r *replica) level(share float64) time.Duration {
 	level := time.Duration(share*float64(r.burst)) - max(r.debt, 0)
-	if !r.window.refuted {
-		level = min(level, r.window.limit()-r.window.sum.charged-r.window.sum.extra)
-	}
-	return level
+	return min(level, r.window.room())
 }
 
 // shape names what is believed of the limiter.
 func (r *replica) shape() string {
 	bucket := "bucket of " + r.burst.Round(100*time.Millisecond).String()
-	if r.window.refuted {
-		return bucket
-	}
-	return bucket + " in a rolling minute"
+	return bucket + r.window.kind.String()
 }

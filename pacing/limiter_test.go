@@ -50,8 +50,8 @@ func (b *bucket) settle(_ int, reserve, settled float64) {
 	b.level[tokens] = min(b.level[tokens]+reserve-settled, b.capacity(tokens))
 }
 
-// rolling holds the last minute.
-type rolling struct {
+// rollingMinute holds the last minute.
+type rollingMinute struct {
 	limits [dimensions]float64
 	log    []charged
 	sum    [dimensions]float64
@@ -63,9 +63,9 @@ type charged struct {
 	amount [dimensions]float64
 }
 
-func (r *rolling) limit(l Limits) { r.limits = [...]float64{l.RPM, l.TPM} }
+func (r *rollingMinute) limit(l Limits) { r.limits = [...]float64{l.RPM, l.TPM} }
 
-func (r *rolling) admit(now time.Duration, id int, reserve float64) bool {
+func (r *rollingMinute) admit(now time.Duration, id int, reserve float64) bool {
 	for len(r.log) > 0 && r.log[0].at+minute <= now {
 		for d := range r.sum {
 			r.sum[d] -= r.log[0].amount[d]
@@ -85,7 +85,7 @@ func (r *rolling) admit(now time.Duration, id int, reserve float64) bool {
 	return true
 }
 
-func (r *rolling) settle(id int, reserve, settled float64) {
+func (r *rollingMinute) settle(id int, reserve, settled float64) {
 	for i := len(r.log) - 1; i >= 0; i-- {
 		if c := &r.log[i]; c.id == id {
 			c.amount[tokens] += settled - reserve
@@ -95,15 +95,75 @@ func (r *rolling) settle(id int, reserve, settled float64) {
 	}
 }
 
+// calendarMinute counts from one full minute to the next.
+type calendarMinute struct {
+	limits, sum [dimensions]float64
+	turn        time.Duration
+	of          map[int]bool // the ids that began in it
+}
+
+func (c *calendarMinute) limit(l Limits) { c.limits = [...]float64{l.RPM, l.TPM} }
+
+func (c *calendarMinute) admit(now time.Duration, id int, reserve float64) bool {
+	if turn := now.Truncate(minute); turn != c.turn {
+		c.turn, c.sum, c.of = turn, [dimensions]float64{}, map[int]bool{}
+	}
+	want := [...]float64{1, reserve}
+	for d := range c.sum {
+		if c.limits[d] > 0 && c.sum[d]+want[d] > c.limits[d]+1e-6 {
+			return false
+		}
+	}
+	for d := range c.sum {
+		c.sum[d] += want[d]
+	}
+	c.of[id] = true
+	return true
+}
+
+func (c *calendarMinute) settle(id int, reserve, settled float64) {
+	if c.of[id] {
+		c.sum[tokens] += settled - reserve
+	}
+}
+
+// both is two limiters, one behind the other.
+type both [2]bucket
+
+func (b *both) limit(l Limits) {
+	for i := range b {
+		b[i].limit(l)
+	}
+}
+
+func (b *both) admit(now time.Duration, id int, reserve float64) bool {
+	before := *b
+	for i := range b {
+		if !b[i].admit(now, id, reserve) {
+			*b = before
+			return false
+		}
+	}
+	return true
+}
+
+func (b *both) settle(id int, reserve, settled float64) {
+	for i := range b {
+		b[i].settle(id, reserve, settled)
+	}
+}
+
 // shapes are the limiters that the ledger must find out about.
 var shapes = [...]struct {
 	name string
 	new  func() limiter
 }{
-	{"minute", func() limiter { return &rolling{} }},
+	{"minute", func() limiter { return &rollingMinute{} }},
 	{"60s", func() limiter { return &bucket{size: 60 * time.Second} }},
 	{"10s", func() limiter { return &bucket{size: 10 * time.Second} }},
 	{"3s", func() limiter { return &bucket{size: 3 * time.Second} }},
 	{"2s", func() limiter { return &bucket{size: 2 * time.Second} }},
 	{"1s", func() limiter { return &bucket{size: time.Second} }},
+	{"calendar", func() limiter { return &calendarMinute{of: map[int]bool{}} }},
+	{"60s+1s", func() limiter { return &both{{size: minute}, {size: time.Second}} }},
 }

@@ -109,13 +109,37 @@ func (r *replica) refused(reserve time.Duration, share float64) {
 	r.least = max(r.least-reserve, 0)
 }
 
-// window mirrors a rolling minute: a log of what was charged when, in slots.
+// window mirrors a minute: a log of what was charged when, in slots.
 type window struct {
 	log        [slots]entry
 	tail, head int64 // the slots in the log, numbered from the epoch
-	sum        entry
-	refuted    bool // the limiter is no rolling minute
+	sum        entry // of the rolling minute
+	turn       entry // of the clock's minute
+	first      int64 // the first slot that may be of it
+	kind       minuteKind
 }
+
+// minuteKind is a way to count by the minute. What a rolling minute admits, the
+// clock's does too, so that they are believed, and refuted, in this order.
+type minuteKind uint8
+
+const (
+	rolling  minuteKind = iota // any 60 s
+	calendar                   // from one full minute, UTC, to the next
+	neither                    // a bucket alone
+)
+
+func (k minuteKind) String() string {
+	return [...]string{" in a rolling minute", " in a calendar minute", ""}[k]
+}
+
+// perMinute is the number of slots in a minute.
+const perMinute = int64(minute / slot)
+
+// edge is how many slots before and after a full minute the limiter may count
+// for either, as the network delays and clocks differ. Too small: throttles at
+// full minutes. Too large: a full one is waited out for longer.
+const edge = 2
 
 // entry is what one slot holds.
 type entry struct {
@@ -145,6 +169,7 @@ func newWindow(now time.Duration) window {
 		w.log[n%slots].charged = slot
 		w.sum.charged += slot
 	}
+	w.turnTo(w.head - (w.head-edge)%perMinute)
 	return w
 }
 
@@ -154,6 +179,18 @@ func oldest(now time.Duration) int64 { return int64((now - minute - jitter) / sl
 
 // leaves is when slot n leaves the minute: the inverse of oldest.
 func leaves(n int64) time.Duration { return time.Duration(n+1)*slot + minute + jitter }
+
+// turnTo begins a minute by the clock with what may be of it already: the slot
+// is the first that surely is.
+func (w *window) turnTo(sure int64) {
+	w.first, w.turn = sure-2*edge, entry{}
+	for n := w.first; n <= w.head; n++ {
+		w.turn.add(w.log[n%slots])
+	}
+}
+
+// turns is when the next minute by the clock has surely begun.
+func (w *window) turns() time.Duration { return time.Duration(w.first+perMinute+2*edge) * slot }
 
 // advance drops the slots that left the minute and opens the new ones.
 func (w *window) advance(now time.Duration, share float64) {
@@ -171,6 +208,9 @@ func (w *window) advance(now time.Duration, share float64) {
 		w.head++
 		w.log[w.head%slots] = entry{lost: lost}
 		w.sum.lost += lost
+		if (w.head-edge)%perMinute == 0 {
+			w.turnTo(w.head)
+		}
 	}
 }
 
@@ -179,9 +219,26 @@ func (w *window) advance(now time.Duration, share float64) {
 // come down to it.
 func (w *window) limit() time.Duration { return max(minute-w.sum.lost, 0) }
 
+// room returns what may start now.
+func (w *window) room() time.Duration {
+	switch w.kind {
+	case rolling:
+		return w.limit() - w.sum.charged - w.sum.extra
+	case calendar:
+		return w.limit() - w.turn.charged - w.turn.extra
+	}
+	return never
+}
+
 // when returns the first time from then on at which the window has room for the
 // amount, as things stand. An amount larger than the limit needs all of it.
 func (w *window) when(amount, from time.Duration, share float64) time.Duration {
+	if w.kind != rolling {
+		if min(amount, w.limit()) <= w.room() {
+			return from
+		}
+		return max(from, w.turns())
+	}
 	sum, n, at := w.sum, w.tail, from
 	for gone := oldest(from); n <= w.head && n < gone; n++ {
 		sum.sub(w.log[n%slots])
@@ -206,13 +263,22 @@ func (w *window) change(at time.Duration, e entry) {
 	}
 	w.log[n%slots].add(e)
 	w.sum.add(e)
+	if n >= w.first {
+		w.turn.add(e)
+	}
 }
 
-// surely returns what a rolling minute must still hold at the time: without the
-// slots that may have left it there and not here.
+// surely returns what the minute must still hold at the time: without the slots
+// that may have left it there and not here.
 func (w *window) surely(now time.Duration) time.Duration {
-	sum := w.sum.charged
-	for n := w.tail; n <= w.head && time.Duration(n)*slot < now-minute+lag; n++ {
+	sum, n, left := w.sum.charged, w.tail, int64((now-minute+lag)/slot)
+	if w.kind == calendar {
+		sum, n, left = w.turn.charged, w.first, w.first+2*edge
+		if w.head >= w.first+perMinute {
+			return 0 // all of them
+		}
+	}
+	for ; n <= w.head && n < left; n++ {
 		sum -= w.log[n%slots].charged
 	}
 	return sum
@@ -236,7 +302,6 @@ func (w *window) fill() {
 	}
 	e := entry{extra: missing / time.Duration(w.head-w.tail+1)}
 	for n := w.tail; n <= w.head; n++ {
-		w.log[n%slots].add(e)
-		w.sum.add(e)
+		w.change(time.Duration(n)*slot, e)
 	}
 }

@@ -64,6 +64,8 @@ type scenario struct {
 	burndown   float64
 	lasts      time.Duration
 	neighbour  func(now time.Duration) float64 // the part of the quota that others take
+	changes    time.Duration                   // when the actual limits become others, if ever
+	to         Limits
 }
 
 func (s scenario) truth() Limits {
@@ -176,6 +178,9 @@ func (s scenario) play(far limiter, seed uint64) outcome {
 	far.limit(s.truth())
 	if s.neighbour != nil {
 		p.world.at(0, p.others)
+	}
+	if s.changes > 0 {
+		p.world.at(s.changes, func(time.Duration) { far.limit(s.to) })
 	}
 	p.next = p.task()
 	p.world.at(0, p.wake)

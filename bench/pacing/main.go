@@ -45,6 +45,7 @@ type plan struct {
 	told      bool
 	peers     []pacer
 	real      bool
+	pictures  string // folder; "" for none
 	json      bool
 	markdown  bool
 	series    bool
@@ -70,6 +71,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.markdown, "markdown", false, "print the tables of docs/pacing.md")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
+	flags.StringVar(&p.pictures, "plot", "", "`folder` for a picture of each scenario, goodput and 429s over time; it begins with "+pictured+" on "+picturedShape+" beside "+picturedPeers)
 	flags.BoolVar(&p.real, "realtime", false, "run three scenarios by the real clock too, over loopback, beside virtual time; 7 minutes")
 	flags.StringVar(&p.trace, "replay", "", "`file` that SLUICE_PACING_TRACE wrote: have its jobs started again, on each shape")
 	flags.StringVar(&p.profile, "cpuprofile", "", "`file` for a profile of the bench itself")
@@ -90,6 +92,16 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 		return p, errors.New("-length must be whole minutes, three at least")
 	}
 	p.json = p.json || p.series
+	if p.pictures != "" {
+		p.series = true
+		given := map[string]bool{}
+		flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+		for name, value := range map[string]string{"scenario": pictured, "shape": picturedShape, "peers": picturedPeers} {
+			if !given[name] {
+				flags.Set(name, value) // names of this file
+			}
+		}
+	}
 	for name := range strings.SplitSeq(*shapes, ",") {
 		found := false
 		for _, f := range forms {
@@ -236,6 +248,9 @@ func (p plan) measure(t *testing.T, out io.Writer) error {
 				mu.Lock()
 				for g.done = true; reported < len(groups) && groups[reported].done; reported++ {
 					failed = append(failed, r.add(groups[reported]))
+					if p.pictures != "" {
+						failed = append(failed, groups[reported].draw(p.pictures))
+					}
 					groups[reported].best = nil
 				}
 				mu.Unlock()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
@@ -224,5 +225,36 @@ func TestRealtime(t *testing.T) {
 	c.live(&s, formOf(t, "bucket10"), elsewhere(), &best, true, true)
 	if admitted := sum(c.Series[0].Requests, 0, s.length); c.Error != "" || admitted < 5 || c.Lost > 0 || c.Twice > 0 {
 		t.Errorf("%v jobs were admitted in 3 s at 5 a second; %d lost, %d answered twice; %s", admitted, c.Lost, c.Twice, c.Error)
+	}
+}
+
+// A picture is an image that is small, and says who is who.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	p, err := parse([]string{"-plot", folder, "-scenario", "1", "-length", "3m", "-peers", "rate"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.forms) != 1 || p.forms[0].name != picturedShape {
+		t.Errorf("pictured on %v", p.forms)
+	}
+	if err := p.measure(t, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(filepath.Join(folder, "1.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := xml.Unmarshal(svg, new(struct{})); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"sluice", "rate", "omniscient", "429s a minute"} {
+		if !strings.Contains(string(svg), ">"+name+"<") {
+			t.Errorf("%q is not in the picture", name)
+		}
+	}
+	if len(svg) > 60_000 || strings.Contains(string(svg), "fill:#-") {
+		t.Errorf("%d bytes:\n%.2000s", len(svg), svg)
 	}
 }

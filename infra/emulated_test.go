@@ -1,20 +1,16 @@
 package infra_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +21,7 @@ import (
 	"github.com/sluicehq/sluice/internal/config"
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -153,7 +150,7 @@ func checkVariables(t *testing.T, names []string) {
 // environment that the task has. Bedrock and CloudWatch are the embedded ones:
 // moto has no Bedrock, and does not speak the protocol of CloudWatch's client.
 func drainARun(t *testing.T, endpoint string, task taskDefinition, enqueue, results string) {
-	bin := build(t)
+	bin := processtest.Build(t, "..", "./cmd/producer", "./cmd/drainer")
 	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{
 		"us.anthropic.claude-haiku-4-5-20251001-v1:0": {RPM: 200, TPM: 200_000},
 	}}})
@@ -188,7 +185,7 @@ func drainARun(t *testing.T, endpoint string, task taskDefinition, enqueue, resu
 	}
 
 	// The port is ours to choose: several tests run on this machine.
-	drainer := startDrainer(t, filepath.Join(bin, "drainer"), append(append(task.environment(), here...), "SLUICE_ADMIN_ADDR="+freeAddr(t)))
+	drainer := startDrainer(t, bin, append(append(task.environment(), here...), "SLUICE_ADMIN_ADDR="+freeAddr(t)))
 	uri := strings.TrimPrefix(results, "s3://")
 	bucket, prefix, _ := strings.Cut(uri, "/")
 	client := objects(endpoint, http.DefaultClient)
@@ -198,7 +195,7 @@ func drainARun(t *testing.T, endpoint string, task taskDefinition, enqueue, resu
 			t.Errorf("job-%d: %s", i, r.Status)
 		}
 	}
-	drainer.stop(t)
+	drainer.Stop(time.Minute)
 	if server.Calls()["CloudWatch.PutMetricData"] == 0 {
 		t.Error("no metrics were published")
 	}
@@ -213,100 +210,12 @@ func jobs(model string, n int) string {
 	return b.String()
 }
 
-// build builds the commands once for all tests.
-func build(t *testing.T) string {
+// startDrainer starts the drainer of a directory of programs.
+func startDrainer(t *testing.T, bin string, env []string) *processtest.Process {
 	t.Helper()
-	// go test stores a pass until a file changes that the test has read, and it
-	// does not see what go build reads: so look at every directory ourselves.
-	err := filepath.WalkDir("..", func(_ string, d fs.DirEntry, err error) error {
-		if d != nil && (d.Name() == ".git" || d.Name() == "build") {
-			return filepath.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "./cmd/producer", "./cmd/drainer")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return dir
-}
-
-// drainerProcess is a drainer at work.
-type drainerProcess struct {
-	cmd   *exec.Cmd
-	log   logged
-	ended chan struct{}
-	err   error // of Wait; set before ended is closed
-}
-
-// logged is what a process writes, for who reads while it does.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func startDrainer(t *testing.T, name string, env []string) *drainerProcess {
-	t.Helper()
-	cmd := exec.Command(name)
+	cmd := exec.Command(filepath.Join(bin, "drainer"))
 	cmd.Env = env
-	return follow(t, cmd)
-}
-
-// follow starts a process that the test will stop.
-func follow(t *testing.T, cmd *exec.Cmd) *drainerProcess {
-	t.Helper()
-	p := &drainerProcess{cmd: cmd, ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.log, &p.log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			t.Error(err)
-		}
-		<-p.ended
-		if t.Failed() {
-			t.Logf("the drainer wrote\n%s", &p.log)
-		}
-	})
-	return p
-}
-
-// stop stops the drainer as ECS does, and wants it to end well.
-func (p *drainerProcess) stop(t *testing.T) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-p.ended:
-		if p.err != nil {
-			t.Errorf("the drainer's end: %v", p.err)
-		}
-	case <-time.After(time.Minute):
-		t.Error("the drainer does not stop")
-	}
+	return processtest.Start(t, cmd)
 }
 
 // objects is a client of an emulator's S3, over the HTTP client given.

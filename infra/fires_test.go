@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 )
 
 // onLocalStack stands in the copy whose alarms ring. LocalStack looks at an alarm
@@ -75,7 +75,7 @@ func TestAlarmsFire(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
 		env = append(env, name+"="+environment[name].(string))
 	}
-	drainer := startDrainer(t, filepath.Join(build(t), "drainer"), env)
+	drainer := startDrainer(t, processtest.Build(t, "..", "./cmd/drainer"), env)
 
 	// Steady work, so that every period has a rate.
 	jobQueue := environment["SLUICE_QUEUE_URLS"].(string)
@@ -110,7 +110,7 @@ func TestAlarmsFire(t *testing.T) {
 	awaitAlarm(t, watch, "rings-throttles-nova", types.StateValueOk)
 	awaitAlarm(t, watch, "rings-dead-letters", types.StateValueAlarm)
 	stop()
-	drainer.stop(t)
+	drainer.Stop(time.Minute)
 }
 
 // alarmPatience is how long an alarm may take to change: a minute for SQS's

@@ -12,9 +12,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -112,7 +114,7 @@ func TestImage(t *testing.T) {
 		cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
 		return cmd
 	}
-	drainer := follow(t, inside("run"))
+	drainer := processtest.Start(t, inside("run"))
 	send(t, messages(cloud.URL, cloud.Client()), cloud.URL+"/000000000000/jobs", jobs("nova", 5))
 	client := objects(cloud.URL, cloud.Client())
 	for i := range 5 {
@@ -124,14 +126,14 @@ func TestImage(t *testing.T) {
 	if out, err := inside("healthcheck").CombinedOutput(); err != nil {
 		t.Errorf("healthcheck: %v: %s", err, out)
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", drainer.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", drainer.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(status), "\nUid:\t65532\t65532\t") {
 		t.Errorf("the drainer runs as another user:\n%s", status)
 	}
-	drainer.stop(t)
+	drainer.Stop(time.Minute)
 	if out, err := inside("healthcheck").CombinedOutput(); err == nil {
 		t.Errorf("healthcheck of nobody: %s", out)
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -419,7 +420,7 @@ func record(t *testing.T) map[string][]call {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := build(t)
+	bin := processtest.Build(t, "..", "./cmd/producer", "./cmd/drainer")
 	env := func(role string) []string {
 		return []string{
 			"HOME=" + t.TempDir(), "AWS_REGION=us-east-1", "AWS_ENDPOINT_URL=" + endpoint,
@@ -464,7 +465,7 @@ func record(t *testing.T) map[string][]call {
 	// One to bury, with no room for the reason.
 	send(`{"id":"full","run":"r","modle":"` + strings.Repeat("x", job.MaxBody-40) + `"}`)
 
-	drainer := startDrainer(t, filepath.Join(bin, "drainer"), append(append(env("task"), places...),
+	drainer := startDrainer(t, bin, append(append(env("task"), places...),
 		"SLUICE_QUEUE_URLS="+urgent+","+bulk, "SLUICE_MODELS="+string(models),
 		"SLUICE_DLQ_URL="+server.CreateQueue("all-dead-letters", nil),
 		"SLUICE_RESULTS_QUEUE_URL="+server.CreateQueue("all-results", nil),
@@ -484,7 +485,7 @@ func record(t *testing.T) map[string][]call {
 	send(strings.Replace(jobs("sonnet", 1), "{", `{"run":"r",`, 1))
 	until(t, "the copy is sent again", func() bool { return server.Calls()["S3.GetObject"] > before })
 	until(t, "a renewal", func() bool { return rec.has("task", "sqs:SendMessage", queueARN("all-jobs-bulk")) })
-	drainer.stop(t)
+	drainer.Stop(time.Minute)
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluicehq/sluice/internal/processtest"
 )
 
 // oldProvider stands in the copy of the module that is checked where the plugins
@@ -293,12 +295,15 @@ func moto(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd := exec.Command(server, "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	start(t, cmd)
 	url := "http://" + addr
-	await(t, url+"/moto-api/", &log)
+	processtest.Start(t, exec.Command(server, "-H", "127.0.0.1", "-p", port)).Until("it answers", time.Minute, func() bool {
+		response, err := http.Get(url + "/moto-api/")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return true
+	})
 	return url
 }
 
@@ -310,44 +315,6 @@ func freeAddr(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// start runs a server until the test ends. It gets a process group, since a
-// script of its own may have started it.
-func start(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
-			t.Error(err)
-		}
-		_ = cmd.Wait() // ended by the signal
-	})
-}
-
-// await waits until something answers at a URL.
-func await(t *testing.T, url string, log *bytes.Buffer) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if response, err := http.DefaultClient.Do(request); err == nil {
-			response.Body.Close()
-			return
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("%s does not answer: %s", url, log)
-		}
-	}
 }
 
 func TestFormat(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -66,26 +65,14 @@ func TestDemo(t *testing.T) {
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
-	cmd := command(t, []string{asDrainer + "=1"}, "demo", "--length", "10m", "--out", out)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+	p := startProcess(t, []string{asDrainer + "=1"}, "demo", "--length", "10m", "--out", out)
+	p.Until("it drains", time.Minute, func() bool {
 		log, err := os.ReadFile(filepath.Join(out, "drainer.log"))
-		if err == nil && bytes.Contains(log, []byte("msg=draining")) {
-			break
-		}
-		if time.Since(began) > time.Minute {
-			t.Fatal("no draining in a minute: ", err)
-		}
-	}
+		return err == nil && bytes.Contains(log, []byte("msg=draining"))
+	})
 	began := time.Now()
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	o := ended(t, cmd.Wait(), &stdout, &stderr)
+	p.Signal(os.Interrupt)
+	o := end(p)
 	if took := time.Since(began); o.code != exitError || took > 10*time.Second || !strings.Contains(o.stderr, "interrupt signal received") {
 		t.Errorf("exit code %d after %v:\n%s%s", o.code, took, o.stdout, o.stderr)
 	}

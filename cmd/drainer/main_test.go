@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -91,112 +89,46 @@ type outcome struct {
 // runProcess runs the command to its end.
 func runProcess(t *testing.T, env []string, args ...string) outcome {
 	t.Helper()
-	cmd := command(t, env, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	return ended(t, cmd.Run(), &stdout, &stderr)
+	return end(startProcess(t, env, args...))
 }
 
-func command(t *testing.T, env []string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+func startProcess(t *testing.T, env []string, args ...string) *processtest.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = env
 	cmd.Dir = t.TempDir()
-	return cmd
+	return processtest.Start(t, cmd)
 }
 
-func ended(t *testing.T, err error, stdout, stderr fmt.Stringer) outcome {
-	t.Helper()
-	o := outcome{stdout: stdout.String(), stderr: stderr.String()}
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		o.code = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return o
+// end waits for the process.
+func end(p *processtest.Process) outcome {
+	code := p.Ends(2 * time.Minute)
+	return outcome{code, p.Stdout.String(), p.Stderr.String()}
 }
 
 // running is a drainer at work.
 type running struct {
-	*testing.T
-	cmd   *exec.Cmd
+	*processtest.Process
 	admin string // address of its admin listener
-	out   bytes.Buffer
-	log   chan string // lines of stderr
-	past  []string    // those read
 }
 
 // start runs the drainer until its admin listener is up.
-func start(t *testing.T, env []string, args ...string) *running {
+func start(t *testing.T, env []string) running {
 	t.Helper()
-	r := &running{T: t, cmd: command(t, env, args...), log: make(chan string, 1000)}
-	r.cmd.Stdout = &r.out
-	stderr, err := r.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.cmd.Process.Kill() }) // fails where it has ended, as it should
-	go func() {
-		defer close(r.log)
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			r.log <- lines.Text()
-		}
-	}()
-	var entry struct{ Addr string }
-	if err := json.Unmarshal([]byte(r.await("admin listener")), &entry); err != nil {
-		t.Fatal(err)
-	}
-	r.admin = entry.Addr
-	return r
+	p := startProcess(t, env)
+	return running{p, p.Says(`"admin listener","addr":"(.*)"`)}
 }
 
-// await returns the next line of the log that contains text.
-func (r *running) await(text string) string {
-	r.Helper()
-	limit := time.After(20 * time.Second)
-	for {
-		select {
-		case line, ok := <-r.log:
-			if !ok {
-				r.Fatalf("ended before it said %q:\n%s", text, strings.Join(r.past, "\n"))
-			}
-			r.past = append(r.past, line)
-			if strings.Contains(line, text) {
-				return line
-			}
-		case <-limit:
-			r.Fatalf("did not say %q in time:\n%s", text, strings.Join(r.past, "\n"))
-		}
-	}
-}
-
-func (r *running) get(path string) int {
-	r.Helper()
+// get asks the admin listener.
+func (r running) get(t *testing.T, path string) int {
+	t.Helper()
 	response, err := http.Get("http://" + r.admin + path)
 	if err != nil {
-		r.Fatal(err)
+		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	io.Copy(io.Discard, response.Body)
 	return response.StatusCode
-}
-
-func (r *running) signal(s syscall.Signal) {
-	r.Helper()
-	if err := r.cmd.Process.Signal(s); err != nil {
-		r.Fatal(err)
-	}
-}
-
-// end waits for the process.
-func (r *running) end() outcome {
-	r.Helper()
-	for line := range r.log {
-		r.past = append(r.past, line)
-	}
-	return ended(r.T, r.cmd.Wait(), &r.out, bytes.NewBufferString(strings.Join(r.past, "\n")))
 }
 
 func TestUsage(t *testing.T) {
@@ -284,9 +216,9 @@ func TestSignals(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			w := newWorld(t)
 			r := start(t, w.env)
-			r.await("draining")
+			r.Says(`"draining"`)
 			for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/status.json": 200, "/metrics": 200} {
-				if got := r.get(path); got != want {
+				if got := r.get(t, path); got != want {
 					t.Errorf("%s answers %d, want %d", path, got, want)
 				}
 			}
@@ -294,8 +226,8 @@ func TestSignals(t *testing.T) {
 			if o := runProcess(t, health, "healthcheck"); o.code != exitOK {
 				t.Errorf("healthcheck of a drainer: %d: %s", o.code, o.stderr)
 			}
-			r.signal(s)
-			if o := r.end(); o.code != exitOK || !strings.Contains(o.stderr, s.String()+" signal received") {
+			r.Signal(s)
+			if o := end(r.Process); o.code != exitOK || !strings.Contains(o.stderr, s.String()+" signal received") {
 				t.Errorf("exit code %d, or the log does not name the signal:\n%s", o.code, o.stderr)
 			}
 			if o := runProcess(t, health, "healthcheck"); o.code != exitError {
@@ -315,11 +247,11 @@ func TestSecondSignal(t *testing.T) {
 			t.Fatal("the job was not started: ", w.aws.Calls())
 		}
 	}
-	r.signal(syscall.SIGTERM)
-	r.await("stopping")
+	r.Signal(syscall.SIGTERM)
+	r.Says(`"stopping"`)
 	began := time.Now()
-	r.signal(syscall.SIGTERM)
-	o := r.end()
+	r.Signal(syscall.SIGTERM)
+	o := end(r.Process)
 	if took := time.Since(began); o.code != 128+int(syscall.SIGTERM) || took > 3*time.Second {
 		t.Errorf("exit code %d after %v:\n%s", o.code, took, o.stderr)
 	}
@@ -330,11 +262,11 @@ func TestSecondSignal(t *testing.T) {
 func TestHealthyDuringPreflight(t *testing.T) {
 	w := newWorld(t)
 	r := start(t, w.set("SLUICE_RESULTS_S3=s3://not-there/results/"))
-	if live, ready := r.get("/healthz"), r.get("/readyz"); live != 200 || ready != 503 {
+	if live, ready := r.get(t, "/healthz"), r.get(t, "/readyz"); live != 200 || ready != 503 {
 		t.Errorf("healthz answers %d, readyz %d; want 200, 503", live, ready)
 	}
-	r.signal(syscall.SIGTERM)
-	if o := r.end(); o.code != exitOK {
+	r.Signal(syscall.SIGTERM)
+	if o := end(r.Process); o.code != exitOK {
 		t.Errorf("exit code %d:\n%s", o.code, o.stderr)
 	}
 }

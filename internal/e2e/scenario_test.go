@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,15 +29,27 @@ import (
 
 	"github.com/sluicehq/sluice/internal/enqueue"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 )
+
+// commands is the directory of the programs of a scenario.
+type commands string
+
+// start starts one of them.
+func (c commands) start(t *testing.T, env []string, name string, args ...string) *processtest.Process {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(string(c), name), args...)
+	cmd.Env = append([]string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)
+	return processtest.Start(t, cmd)
+}
 
 func TestScenario(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes half a minute of real time: left out by -short")
 	}
-	bin := build(t)
+	bin := commands(processtest.Build(t, "../..", "./cmd/producer", "./cmd/drainer", "./localstack/bedrocksim"))
 	t.Run("localaws", func(t *testing.T) {
 		t.Parallel()
 		scenario(t, bin, inside(t))
@@ -115,7 +128,7 @@ func scenario(t *testing.T, bin commands, a target) {
 
 	models := file(t, "models.json", simulated)
 	sim := bin.start(t, nil, "bedrocksim", "-addr", "127.0.0.1:0", "-models", models)
-	bedrock := sim.says(`url=(\S+)`)
+	bedrock := sim.Says(`url=(\S+)`)
 	env := append(a.env,
 		"AWS_ENDPOINT_URL_BEDROCK_RUNTIME="+bedrock,
 		"SLUICE_NAME="+name, "SLUICE_MODELS="+configured,
@@ -128,7 +141,9 @@ func scenario(t *testing.T, bin commands, a target) {
 	lines, want := input()
 	enqueueRun := func() (s enqueue.Summary) {
 		t.Helper()
-		out := bin.run(t, env, "producer", "enqueue", "--queue-url", jobs, "--run", run, file(t, "jobs.jsonl", lines))
+		producer := bin.start(t, env, "producer", "enqueue", "--queue-url", jobs, "--run", run, file(t, "jobs.jsonl", lines))
+		producer.Succeeds(time.Minute)
+		out := producer.Stdout.String()
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			t.Fatalf("producer's summary %q: %v", out, err)
 		}
@@ -149,12 +164,11 @@ func scenario(t *testing.T, bin commands, a target) {
 	// The first drainer, until the storm has been and a third of the jobs are
 	// done.
 	first := bin.start(t, env, "drainer")
-	first.until("a storm and a third of the answers", time.Minute, func() bool {
+	first.Until("a storm and a third of the answers", time.Minute, func() bool {
 		seen := total(stats(t, bedrock))
 		return seen.Throttled[bedrocksim.Requests] >= 5 && seen.Answered >= int64(len(want)/3)
 	})
-	first.terminate()
-	first.succeeds(grace)
+	first.Stop(grace)
 	half := total(stats(t, bedrock))
 	if n := len(a.results(t, name, run)); n >= len(want) {
 		t.Fatalf("all %d results were there before the second drainer", n)
@@ -165,7 +179,7 @@ func scenario(t *testing.T, bin commands, a target) {
 		t.Errorf("producer's second try sent %d jobs and skipped %d; want 0 and %d", s.Sent, s.Skipped, sent)
 	}
 	second := bin.start(t, env, "drainer", "run", "--until-empty")
-	second.succeeds(2 * time.Minute)
+	second.Succeeds(2 * time.Minute)
 	byModel := stats(t, bedrock)
 	seen := total(byModel)
 	t.Logf("the first drainer: %d answers, %v throttles; both: %d answers, %v throttles; %v in all",

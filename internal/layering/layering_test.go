@@ -8,15 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluicehq/sluice/internal/processtest"
 )
 
 const module = "github.com/sluicehq/sluice"
@@ -61,6 +61,8 @@ var layers = []layer{
 		"the embedded AWS is tested against what AWS documents; one that shares code with our adapters shares their mistakes"},
 	{[]string{"localstack/..."}, []string{"internal/localaws/..."},
 		"the stand-alone simulator is the embedded one with flags"},
+	{[]string{"internal/processtest"}, nil,
+		"what runs programs for tests must not depend on what is tested"},
 	{[]string{"cmd/...", "bench/..."}, []string{"..."},
 		"commands and benchmarks may import anything"},
 }
@@ -81,6 +83,8 @@ var guards = []guard{
 		"whoever composes stands at the top (ADR 1)"},
 	{"internal/config", []string{"cmd/...", "internal/drainer", "internal/enqueue", "bench/..."},
 		"an adapter takes what it needs; only who composes knows the configuration"},
+	{"internal/processtest", nil,
+		"it is for tests"},
 	{"github.com/spf13/cobra", []string{"cmd/..."},
 		"flags end at the command"},
 	{"github.com/schollz/progressbar/...", []string{"cmd/..."},
@@ -179,18 +183,7 @@ func standard(importPath string) bool {
 
 func list(t *testing.T) []goPackage {
 	t.Helper()
-	// go test stores a pass until a file changes that the test has read, and it
-	// does not see what go list reads: so look at every directory ourselves.
-	err := filepath.WalkDir("../..", func(_ string, d fs.DirEntry, err error) error {
-		if d != nil && (d.Name() == ".git" || d.Name() == "build") {
-			return filepath.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	processtest.DependOn(t, "../..")
 	var stderr bytes.Buffer
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,GoFiles,Imports,Deps", module+"/...")
 	cmd.Stderr = &stderr

@@ -78,6 +78,9 @@ func (c cell) judge(told *cell) (j judgement) {
 	if c.Failed > 0 && !c.fails {
 		j.others = append(j.others, "failed")
 	}
+	if c.FirstMost > 0 && c.FirstSecond > c.FirstMost {
+		j.others = append(j.others, fmt.Sprintf("first second, where %.0f are allowed", c.FirstMost))
+	}
 	if c.Receives > receivesMost {
 		j.others = append(j.others, fmt.Sprintf("%.1f receives per job", c.Receives))
 	}

@@ -69,7 +69,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape everywhere, not only where a target is missed that it might miss too")
 	who := flags.String("peers", "", "`names` of peers to measure too, in scenarios of one model, or all")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
-	flags.BoolVar(&p.markdown, "markdown", false, "print the tables of docs/pacing.md")
+	flags.BoolVar(&p.markdown, "markdown", false, "print a table of docs/pacing.md: by shape or, with -peers or -realtime, beside those")
 	flags.BoolVar(&p.series, "series", false, "with what was admitted and refused in each second, ours and the bound's; implies -json")
 	flags.StringVar(&p.pictures, "plot", "", "`folder` for a picture of each scenario, goodput and 429s over time; it begins with "+pictured+" on "+picturedShape+" beside "+picturedPeers)
 	flags.BoolVar(&p.real, "realtime", false, "run three scenarios by the real clock too, over loopback, beside virtual time; 7 minutes")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -24,8 +25,11 @@ type cell struct {
 	Failed   int     `json:"failed"` // results that are no success
 	Receives float64 `json:"receives_per_job,omitempty"`
 	Believed string  `json:"believed,omitempty"` // the shape, at the end
-	// FirstSecond is what was admitted in the second after the backlog came.
+	// FirstSecond is what was admitted in the second after the backlog came, and
+	// FirstMost what the shape that was believed by then allows, no more than a
+	// second's worth above its bucket.
 	FirstSecond float64  `json:"first_second,omitempty"`
+	FirstMost   float64  `json:"first_most,omitempty"`
 	CPU         float64  `json:"seconds"` // of real time
 	Error       string   `json:"error,omitempty"`
 	Series      []*tally `json:"series,omitempty"` // by track; with the bound's after it
@@ -181,6 +185,9 @@ func (c *cell) measure(w *world, f form, best []*tally, series bool) {
 	if tr.count > 0 {
 		c.FirstSecond = sum(mine, tr.from, tr.from+time.Second)
 	}
+	if w.learned > 0 {
+		c.FirstMost = math.Ceil(tr.rate(tr.truth) * (w.learned + time.Second).Minutes())
+	}
 }
 
 // pooled sums the rows of all tracks by phase.
@@ -255,6 +262,7 @@ func median(cells []cell) cell {
 	}
 	m.Receives = mid(func(c *cell) float64 { return c.Receives })
 	m.FirstSecond = mid(func(c *cell) float64 { return c.FirstSecond })
+	m.FirstMost = mid(func(c *cell) float64 { return c.FirstMost })
 	for _, c := range cells[1:] {
 		m.Lost, m.Twice, m.Failed = m.Lost+c.Lost, m.Twice+c.Twice, m.Failed+c.Failed
 		m.CPU += c.CPU

@@ -228,6 +228,35 @@ func TestRealtime(t *testing.T) {
 	}
 }
 
+// The tables of the documentation have a column for everybody, and mark what is
+// missed.
+func TestMarkdown(t *testing.T) {
+	t.Parallel()
+	s, _ := byID("7e")
+	want := s.phases[1].want(forms[0])
+	of := func(f form, goodput float64) *group {
+		at := func(pacer string, goodput float64) cell {
+			return cell{Scenario: s.id, Shape: f.name, Pacer: pacer, Settles: []took{{"cut", 7, 10}},
+				Rows: []row{{Phase: "after", Goodput: goodput, PerMille: 7.5, Successes: 1000, Throttles: 7.5, want: want}}}
+		}
+		return &group{scenario: s, form: f, runs: [][]cell{{at(sluiceName, goodput), at("rate", 0.5)}}}
+	}
+	var out bytes.Buffer
+	r := &report{plan: plan{forms: forms[:2]}, out: &out, groups: []*group{of(forms[0], 0.97), of(forms[1], 0.9)}}
+	r.byShape()
+	r.compare(sluiceName, "rate")
+	for _, line := range []string{
+		"| scenario | asked | rolling | bucket60 |",
+		"| **7e** 300 RPM cut to 150 at 5 min: after | 94 / 100 | 97.0 / 7.5 | **90.0** / 7.5 |",
+		"| cut, followed after | 10 s | 7 s | 7 s |",
+		"| 7e after | bucket60 | 90.0 / 8 | 50.0 / 8 |",
+	} {
+		if !strings.Contains(out.String(), line+"\n") {
+			t.Errorf("%q is not in\n%s", line, &out)
+		}
+	}
+}
+
 // A picture is an image that is small, and says who is who.
 func TestPicture(t *testing.T) {
 	t.Parallel()

@@ -73,8 +73,17 @@ func (r *report) end() error {
 	if r.json {
 		return nil
 	}
-	if r.markdown {
-		r.tables()
+	switch {
+	case r.markdown && r.real:
+		r.compare(sluiceName, realName)
+	case r.markdown && len(r.peers) > 0:
+		names := []string{sluiceName}
+		for _, p := range r.peers {
+			names = append(names, p.name)
+		}
+		r.compare(names...)
+	case r.markdown:
+		r.byShape()
 	}
 	fmt.Fprintf(r.out, "\nTargets: %d met, %d met as a part of what a pacer gets that was told the shape, %d missed. Jobs lost: %d, answered twice: %d.\n",
 		r.counts[met], r.counts[beyond], r.counts[missed], r.lost, r.twice)
@@ -161,8 +170,8 @@ func (j judgement) text(c cell) string {
 	return strings.Join(parts, "; ")
 }
 
-// tables writes the results by shape, and those of the peers.
-func (r *report) tables() {
+// byShape writes Sluice's figures, a line for each phase, a column for each shape.
+func (r *report) byShape() {
 	fmt.Fprint(r.out, "| scenario | asked |")
 	for _, f := range r.forms {
 		fmt.Fprintf(r.out, " %s |", f.name)
@@ -205,9 +214,6 @@ func (r *report) tables() {
 			r.line(s.Name+", followed after", fmt.Sprintf("%.0f s", s.Within), figures)
 		}
 	}
-	if len(r.peers) > 0 {
-		r.peersTable()
-	}
 }
 
 func (r *report) line(name, asked string, figures []string) {
@@ -221,12 +227,9 @@ func mark(v verdict, format string, figure float64) string {
 	return around + fmt.Sprintf(format, figure) + around
 }
 
-// peersTable writes what everybody made of the same scenarios.
-func (r *report) peersTable() {
-	names := []string{sluiceName}
-	for _, p := range r.peers {
-		names = append(names, p.name)
-	}
+// compare writes what each of them made of the same scenarios, goodput and 429s
+// per 1,000 successes.
+func (r *report) compare(names ...string) {
 	fmt.Fprintf(r.out, "\n| scenario | shape | %s |\n|---|---|%s\n", strings.Join(names, " | "), strings.Repeat("--:|", len(names)))
 	for _, g := range r.groups {
 		if len(g.tracks) != 1 {

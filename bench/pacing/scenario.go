@@ -277,6 +277,7 @@ func scenarios() []scenario {
 	idle := one("14a", "idle for 5 min, then 1,000 jobs, 300 RPM", 9, 300, 0, short, bedrocksim.Model{}, nil)
 	idle.tracks[0].from, idle.tracks[0].count = 5*minute, 1_000
 	idle.streams[0].from, idle.streams[0].count = 5*minute, 1_000
+	idle.actions = []action{{5*minute + s, (*world).note}}
 	idle.phases = []phase{{name: "", from: 5 * minute, to: 8 * minute, want: always(0, 10)}}
 	restart := one("14b", "restart in the middle of a full minute, 300 RPM", 8, 300, 0, short, bedrocksim.Model{}, nil)
 	restart.actions = []action{{3*minute + 30*s, func(w *world) { w.restart(0) }}}

@@ -42,6 +42,7 @@ type world struct {
 	real   bool      // by the real clock
 
 	processes []*process
+	learned   time.Duration // the bucket that the first ledger believed in when note was called
 
 	mu      sync.Mutex // guards what follows
 	sent    []*sending // by stream
@@ -466,6 +467,11 @@ func (w *world) drain() error {
 		return <-done
 	})})
 	return nil
+}
+
+// note keeps what is believed now.
+func (w *world) note() {
+	w.learned = w.processes[0].Snapshot().Models[0].Routes[0].Ledger.Bucket
 }
 
 // restart stops a drainer as a deployment does, and starts another.

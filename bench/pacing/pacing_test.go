@@ -228,6 +228,32 @@ func TestRealtime(t *testing.T) {
 	}
 }
 
+// A missed target is a figure; a lost job, or one answered twice, is an error.
+func TestLostIsAnError(t *testing.T) {
+	t.Parallel()
+	s, _ := byID("1")
+	for name, tc := range map[string]struct {
+		cell cell
+		want string
+	}{
+		"missed":   {cell{}, ""},
+		"lost":     {cell{Lost: 2}, "2 jobs lost, 0 answered twice"},
+		"twice":    {cell{Twice: 1}, "0 jobs lost, 1 answered twice"},
+		"half way": {cell{Error: "no route is usable"}, "no route is usable"},
+	} {
+		tc.cell.Pacer = sluiceName
+		tc.cell.Rows = []row{{Goodput: 0.1, want: target{goodput: 0.9}}}
+		var out bytes.Buffer
+		err := newReport(plan{}, &out).add(&group{scenario: s, form: forms[0], runs: [][]cell{{tc.cell}}})
+		if got := fmt.Sprint(err); (err != nil) != (tc.want != "") || !strings.Contains(got, tc.want) && err != nil {
+			t.Errorf("%s: error %q, want %q", name, got, tc.want)
+		}
+		if !strings.Contains(out.String(), "MISSED") {
+			t.Errorf("%s: %s", name, &out)
+		}
+	}
+}
+
 // The tables of the documentation have a column for everybody, and mark what is
 // missed.
 func TestMarkdown(t *testing.T) {

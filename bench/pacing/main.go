@@ -98,9 +98,12 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 		flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 		for name, value := range map[string]string{"scenario": pictured, "shape": picturedShape, "peers": picturedPeers} {
 			if !given[name] {
-				flags.Set(name, value) // names of this file
+				err = errors.Join(err, flags.Set(name, value))
 			}
 		}
+	}
+	if err != nil {
+		return p, err
 	}
 	for name := range strings.SplitSeq(*shapes, ",") {
 		found := false

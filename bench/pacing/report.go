@@ -90,9 +90,10 @@ func (r *report) end() error {
 	return nil
 }
 
-// verdict judges Sluice's median.
+// verdict judges Sluice's median, by what another pacer made of it where that was
+// told all that there is to know.
 func (g *group) verdict() (j judgement, told *cell) {
-	if cells, ok := g.by(toldName); ok {
+	if cells, ok := g.by(toldName); ok && g.tellable() {
 		c := median(cells)
 		told = &c
 	}

@@ -9,8 +9,8 @@ type verdict int
 const (
 	unasked verdict = iota
 	met
-	// beyond: missed, but reached as a part of what a pacer gets that was told the
-	// limiter's shape. What is missing, nobody gets behind that network.
+	// beyond: missed, and so by a pacer that was told the limiter's shape; of what
+	// that gets it is reached. What is missing, nobody gets behind that network.
 	beyond
 	missed
 )
@@ -44,7 +44,7 @@ func (c cell) judge(told *cell) (j judgement) {
 			j.goodput = append(j.goodput, unasked)
 		case r.Goodput >= least, r.want.ofTold && of > 0 && r.Goodput >= least*of:
 			j.goodput = append(j.goodput, met)
-		case r.Goodput >= least*of && of > 0:
+		case of < least && r.Goodput >= least*of && of > 0:
 			j.goodput = append(j.goodput, beyond)
 		default:
 			j.goodput = append(j.goodput, missed)

@@ -106,7 +106,7 @@ func TestParse(t *testing.T) {
 // A short run of the whole: figures of the expected kind, judged, and no job lost.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	p, err := parse([]string{"-scenario", "1,3a", "-shape", "bucket1", "-length", "3m"}, io.Discard)
+	p, err := parse([]string{"-scenario", "2a,3c", "-shape", "bucket1", "-length", "3m"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestRun(t *testing.T) {
 	rows := strings.Split(out.String(), "\n")
 	var fast []string
 	for _, row := range rows {
-		if f := strings.Fields(row); len(f) > 4 && f[0] == "1" {
+		if f := strings.Fields(row); len(f) > 4 && f[0] == "2a" && f[2] == sluiceName {
 			fast = f
 		}
 	}
@@ -150,6 +150,7 @@ func TestJudge(t *testing.T) {
 		"missed":                           {figures(0.97, 1000, 3, ask), nil, missed, missed},
 		"one throttle of a few jobs":       {figures(0.98, 100, 1, ask), nil, met, met},
 		"nobody can":                       {figures(0.89, 1000, 3, ask), figures(0.9, 1000, 4, ask), beyond, beyond},
+		"just missed, and another can":     {figures(0.975, 1000, 0, ask), figures(0.99, 1000, 0, ask), missed, met},
 		"another can":                      {figures(0.89, 1000, 3, ask), figures(0.96, 1000, 0, ask), missed, missed},
 		"asked for a part of that":         {figures(0.57, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), met, met},
 		"asked for a part of that, missed": {figures(0.50, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), missed, met},
@@ -171,7 +172,7 @@ func TestJudge(t *testing.T) {
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "trace")
-	s, _ := byID("3a")
+	s, _ := byID("3c")
 	s.length, s.phases = 4*time.Minute, nil
 	s.env = []string{"SLUICE_PACING_TRACE=" + path}
 	var best []*tally
@@ -183,7 +184,7 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(records) != 1 || records[0].ledger != region+"/"+lite || records[0].limits.TPM != 400_000 {
+	if len(records) != 1 || records[0].ledger != region+"/"+lite || records[0].limits.TPM != 100_000 {
 		t.Fatalf("records: %+v", records)
 	}
 	r := records[0]
@@ -287,7 +288,7 @@ func TestMarkdown(t *testing.T) {
 func TestPicture(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	p, err := parse([]string{"-plot", folder, "-scenario", "1", "-length", "3m", "-peers", "rate"}, io.Discard)
+	p, err := parse([]string{"-plot", folder, "-scenario", "3c", "-length", "3m", "-peers", "rate"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestPicture(t *testing.T) {
 	if err := p.measure(t, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	svg, err := os.ReadFile(filepath.Join(folder, "1.svg"))
+	svg, err := os.ReadFile(filepath.Join(folder, "3c.svg"))
 	if err != nil {
 		t.Fatal(err)
 	}

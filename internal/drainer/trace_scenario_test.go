@@ -26,6 +26,7 @@ func TestTrace(t *testing.T) {
 			}
 			w.enqueue(0, converse(fmt.Sprintf("secret-%d", i), "sonnet", 100, 64, mark))
 		}
+		queued := time.Now()
 		p := w.drain()
 		w.empty(p, 5*time.Minute)
 		if err := p.end(); err != nil {
@@ -51,7 +52,7 @@ func TestTrace(t *testing.T) {
 				began = e
 			case pacing.Started:
 				starts[e.ID] = e
-				if e.Submitted.Sub(sent) > time.Second || e.Reserve < 64 {
+				if e.Submitted.Before(sent) || e.Submitted.After(queued) || e.Reserve < 64 {
 					t.Errorf("a start without its job: %s", line)
 				}
 			default:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,9 +50,31 @@ func TestMinimal(t *testing.T) {
 		if out, _, code := r.try(t, "destroy", "-auto-approve", "-target=module.sluice.aws_s3_bucket.results"); code == 0 {
 			t.Errorf("the bucket went with the results in it:\n%s", out)
 		}
-		empty(t.Context(), t, objects(endpoint, http.DefaultClient), "sluice-123456789012-us-east-1")
-		r.run(t, "destroy", "-auto-approve")
+		r.shell(t, readme(t, "Remove it without losing results"), "TF_CLI_ARGS_destroy=-no-color -auto-approve")
+		if left := r.run(t, "state", "list"); strings.TrimSpace(left) != "" {
+			t.Errorf("left of the state:\n%s", left)
+		}
+		client, bucket := objects(endpoint, http.DefaultClient), "sluice-123456789012-us-east-1"
+		if out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket}); err != nil || len(out.Contents) == 0 {
+			t.Errorf("the results: %v, %v", out, err)
+		}
 	})
+}
+
+// readme returns the first commands of a section of README.md.
+func readme(t *testing.T, section string) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n## "+section+"\n")
+	_, after, _ = strings.Cut(after, "\n```sh\n")
+	commands, _, found := strings.Cut(after, "```\n")
+	if !found {
+		t.Fatalf("README.md has no commands in %q", section)
+	}
+	return commands
 }
 
 // taskDefinition is what ECS would run.
@@ -97,6 +120,33 @@ func describeTask(t *testing.T, endpoint, family string) taskDefinition {
 	return described.Task
 }
 
+// The image's compose file gives the drainer what localstack/env.sh gives one that
+// runs beside LocalStack, by names that there are.
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	names := func(file, expression string) (found []string) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(expression).FindAllStringSubmatch(string(text), -1) {
+			found = append(found, m[1])
+		}
+		return found
+	}
+	given := names("compose.yaml", `(?m)^      ((?:SLUICE|AWS)_\w+): `)
+	checkVariables(t, given)
+	wanted := names("../localstack/env.sh", `(?m)^export (SLUICE_\w+)=`)
+	for _, name := range wanted {
+		if !slices.Contains(given, name) {
+			t.Errorf("compose.yaml does not set %s", name)
+		}
+	}
+	if len(wanted) < 5 {
+		t.Errorf("localstack/env.sh sets just %q", wanted)
+	}
+}
+
 func (d taskDefinition) environment() (env []string) {
 	for _, v := range d.Containers[0].Environment {
 		env = append(env, v.Name+"="+v.Value)
@@ -132,12 +182,12 @@ func (d taskDefinition) check(t *testing.T) {
 // checkVariables holds the names of an environment to the configuration's table.
 func checkVariables(t *testing.T, names []string) {
 	t.Helper()
-	known := map[string]bool{"AWS_REGION": true} // the SDK's
+	known := map[string]bool{}
 	for _, row := range (config.Config{}).Table(nil) {
 		known[row.Variable] = true
 	}
 	for _, name := range names {
-		if !known[name] {
+		if !known[name] && !strings.HasPrefix(name, "AWS_") { // those are the SDK's
 			t.Errorf("%s is in the task definition and not in docs/configuration.md", name)
 		}
 	}
@@ -311,6 +361,10 @@ func TestRefusals(t *testing.T) {
 		{"environment", `environment = { SLUICE_GRACE = "5s" }`, "the module sets them"},
 		{"profile", `application_profiles = {}`, "application_profiles must tell"},
 		{"age", `oldest_job_age = "6 hours"`, "such as 90m"},
+		{"size", `memory = 4096`, "no task of 256 CPU units with 4096 MiB"},
+		{"odd size", "cpu = 1024\nmemory = 2560", "no task of 1024 CPU units with 2560 MiB"},
+		{"geography", `geographies = { us = ["America"] }`, "a list of Regions"},
+		{"VPC", `vpc_id = "default"`, "must be the ID of a VPC"},
 		{"alias key", `kms_key_arn = "arn:aws:kms:us-east-1:123456789012:alias/x"`, "not of an alias"},
 	} {
 		write(t, filepath.Join(r.dir, "refused_override.tf"), "module \"sluice\" {\n"+tt.argument+"\n}\n")

@@ -94,6 +94,10 @@ resource "aws_ecs_task_definition" "drainer" {
       error_message = "environment can't hold ${join(", ", local.not_yours)}: the module sets them, or they contradict what it sets."
     }
     precondition {
+      condition     = (var.memory % 1024 == 0 || var.memory == 512) && var.memory >= 2 * var.cpu && var.memory <= 8 * var.cpu
+      error_message = "Fargate has no task of ${var.cpu} CPU units with ${var.memory} MiB: memory must be 2 to 8 times cpu, in steps of 1024, or 512 with the smallest cpu."
+    }
+    precondition {
       condition     = !var.private || alltrue([for r in local.routes : r.region == local.region])
       error_message = "private: a route in another Region can't be called. The interface endpoint of Bedrock answers for ${local.region} only, and there is no other way out. Use a cross-Region inference profile of ${local.region}, or subnets with a NAT gateway."
     }

@@ -213,6 +213,16 @@ func (r *root) run(t *testing.T, args ...string) string {
 	return stdout
 }
 
+// shell runs commands in the root module's folder.
+func (r *root) shell(t *testing.T, commands string, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-ec", commands)
+	cmd.Dir, cmd.Env = r.dir, append(r.env, env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", commands, err, out)
+	}
+}
+
 // resource is one resource of a state or a plan.
 type resource struct {
 	Address string

@@ -79,6 +79,11 @@ variable "application_profiles" {
   type        = map(string)
   default     = {}
   description = "What each application inference profile of the models wraps, by the profile's ARN: a model ID or a system profile's ID. Their ARNs don't say, and permissions need it."
+
+  validation {
+    condition     = alltrue([for arn in keys(var.application_profiles) : strcontains(arn, ":application-inference-profile/")])
+    error_message = "application_profiles must have the ARNs of application inference profiles for keys."
+  }
 }
 
 variable "geographies" {
@@ -93,6 +98,11 @@ variable "geographies" {
     jp     = ["ap-northeast-1", "ap-northeast-3"]
   }
   description = "The Regions that an inference profile routes to, by the beginning of its ID; the Region that is called is always among them, and global. needs no entry. AWS adds Regions: \"aws bedrock get-inference-profile\" has the list of the day, and one that is missing here shows as AccessDenied."
+
+  validation {
+    condition     = alltrue([for regions in values(var.geographies) : length(regions) > 0 && alltrue([for r in regions : can(regex("^[a-z]+(-[a-z]+)+-[0-9]+$", r))])])
+    error_message = "geographies must have a list of Regions for each."
+  }
 }
 
 variable "tasks" {
@@ -154,6 +164,11 @@ variable "spot" {
 variable "vpc_id" {
   type        = string
   description = "The VPC of the tasks."
+
+  validation {
+    condition     = can(regex("^vpc-[0-9a-f]+$", var.vpc_id))
+    error_message = "vpc_id must be the ID of a VPC, such as vpc-0123456789abcdef0."
+  }
 }
 
 variable "subnet_ids" {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/config"
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
@@ -201,14 +202,9 @@ func checkVariables(t *testing.T, names []string) {
 // moto has no Bedrock, and does not speak the protocol of CloudWatch's client.
 func drainARun(t *testing.T, endpoint string, task taskDefinition, enqueue, results string) {
 	bin := processtest.Build(t, "..", "./cmd/producer", "./cmd/drainer")
-	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{
+	server, embedded := awstest.Serve(t, localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{
 		"us.anthropic.claude-haiku-4-5-20251001-v1:0": {RPM: 200, TPM: 200_000},
 	}}})
-	embedded, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
 	here := []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 		"AWS_ENDPOINT_URL=" + endpoint, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME=" + embedded, "AWS_ENDPOINT_URL_CLOUDWATCH=" + embedded,

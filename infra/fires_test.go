@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/internal/processtest"
 )
@@ -58,16 +59,7 @@ func TestAlarmsFire(t *testing.T) {
 	environment := r.plan(t, "-refresh=false").Outputs["environment"]["after"].(map[string]any)
 
 	const model = "amazon.nova-lite-v1:0"
-	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{model: {}}}})
-	bedrock, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server, bedrock := awstest.Serve(t, localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{model: {}}}})
 	env := []string{
 		"HOME=" + t.TempDir(), "AWS_ENDPOINT_URL=" + endpoint, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME=" + bedrock,
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "SLUICE_ADMIN_ADDR=127.0.0.1:0",

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
@@ -395,7 +396,7 @@ func record(t *testing.T) map[string][]call {
 	answers := bedrocksim.Model{Output: bedrocksim.Range{Min: 5, Max: 10}}
 	nova := answers
 	nova.Family = "amazon.nova"
-	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{
+	server, endpoint := awstest.Serve(t, localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{
 		"us.anthropic.claude-sonnet-4-5-20250929-v1:0":                                answers,
 		"global.anthropic.claude-sonnet-4-5-20250929-v1:0":                            answers,
 		"arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123": nova,
@@ -405,15 +406,6 @@ func record(t *testing.T) map[string][]call {
 	}}})
 	rec := &recorder{calls: map[string]map[string]call{}}
 	server.Intercept(rec.around)
-	endpoint, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	server.CreateBucket(bucket)
 	bulk, urgent := server.CreateQueue("all-jobs-bulk", nil), server.CreateQueue("all-jobs-urgent", nil)
 	models, err := os.ReadFile("testdata/all/models.json")

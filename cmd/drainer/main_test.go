@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
@@ -41,16 +42,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Parallel()
-	server := localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{novaID: {RPM: 6000}}}})
-	endpoint, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server, endpoint := awstest.Serve(t, localaws.Options{Bedrock: bedrocksim.Options{Models: map[string]bedrocksim.Model{novaID: {RPM: 6000}}}})
 	server.CreateBucket("bucket")
 	url := server.CreateQueue("jobs", nil)
 	return &world{T: t, aws: server, url: url, env: []string{

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/enqueue"
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 	"github.com/sluicehq/sluice/job"
 )
 
@@ -44,16 +45,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	server := localaws.New(localaws.Options{})
-	endpoint, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server, endpoint := awstest.Serve(t, localaws.Options{})
 	server.CreateBucket("bucket")
 	return &world{T: t, aws: server, url: server.CreateQueue("jobs", nil), env: []string{
 		asProducer + "=1", "AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=us-east-1",

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/sluicehq/sluice/internal/localaws"
+	"github.com/sluicehq/sluice/internal/localaws/awstest"
 )
 
 // target is an AWS without a Bedrock: the clients with which the test looks at
@@ -26,25 +27,9 @@ type target struct {
 	env        []string
 }
 
-// embedded is the embedded AWS, on loopback.
-func embedded(t *testing.T) (url string, server *localaws.Server) {
-	t.Helper()
-	server = localaws.New(localaws.Options{})
-	url, err := server.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return url, server
-}
-
 // inside is the embedded AWS for every service.
 func inside(t *testing.T) target {
-	url, server := embedded(t)
+	server, url := awstest.Serve(t, localaws.Options{})
 	return newTarget(server.Config(http.DefaultClient), url, url, url, []string{
 		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 	})
@@ -59,7 +44,7 @@ func outside(t *testing.T) target {
 	}
 	if metrics == "" {
 		t.Log("SLUICE_TEST_ENDPOINT_CLOUDWATCH names no endpoint: the metrics go to the embedded AWS")
-		metrics, _ = embedded(t)
+		_, metrics = awstest.Serve(t, localaws.Options{})
 	}
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	if err != nil {

@@ -134,7 +134,7 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.quota[d].window.advance(now, l.current)
 	}
 	l.hear(now)
-	if l.current == l.share.top && now-l.share.whole > calm {
+	if l.current == l.share.top && now-l.share.whole > minute {
 		l.peak = 0
 	}
 	return now
@@ -356,9 +356,6 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		if l.slips <= slipsFree {
 			return
 		}
-		if l.share.whole > l.born && now-l.share.whole < minute {
-			l.forget() // the share is no answer: what is believed of the shape is wrong
-		}
 	}
 	if l.peak == 0 && l.unpaced() {
 		l.peak = l.inFlight + 1
@@ -369,7 +366,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		// A minute that stays full is what it took, and has no rest to find out.
 		used = l.used()
 	}
-	l.share.cut(now, used)
+	l.share.cut(now, used, max(l.quota[requests].burst, l.quota[tokens].burst))
 	l.current = l.share.at(now)
 }
 

@@ -15,21 +15,24 @@ const (
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
 	cutAgain = 5 * time.Second
-	// holdFirst is how long the share creeps back to the level of the last
-	// throttle before it tries more; it doubles with each cut, up to the time of
-	// holdPrice successes, between holdLeast and holdMost. Too small: throttles
-	// (one for each price). Too large: slow return after a neighbour (127 s at
-	// 120 s), and bursts of a neighbour cost the time between them too.
-	holdFirst = 4 * time.Second
-	holdPrice = 80
+	// The hold is how long the share creeps back to the level of the last
+	// throttle before it tries more. A trouble that is young may be over as soon,
+	// one that has lasted will last: the hold is to the trouble's age as that is
+	// to holdAge, and holdFirst at least. Too small: throttles of a steady
+	// neighbour's first minute. Too large: bursts of a neighbour cost the time
+	// between them too (60 % of the goodput on small buckets at 5 s).
+	holdFirst = 2 * time.Second
+	holdAge   = 20 * time.Second
+	// It is at most the time of holdPrice successes, between holdLeast and
+	// holdMost. Too small: throttles (one for each price). Too large: slow return
+	// after a neighbour (127 s at 120 s).
+	holdPrice = 100
 	holdLeast = 15 * time.Second
 	holdMost  = 60 * time.Second
-	// growth is the time that it takes beyond the hold to double. Too small:
-	// overshoots by what detection lags. Too large: slow return.
+	// growth is the time that it takes beyond the hold to double, or the hold
+	// where that is less. Too small: overshoots by what detection lags. Too
+	// large: slow return.
 	growth = 10 * time.Second
-	// calm is how long the share must be whole for the hold to start small
-	// again.
-	calm = 90 * time.Second
 	// usedLeast bounds what a cut may take because less was in use. Too small:
 	// a throttle after idle time costs the share. Too large: more stalls until
 	// a rolling minute's level is found.
@@ -50,6 +53,7 @@ type share struct {
 	cutAt time.Duration
 	cuts  int // in a row
 	hold  time.Duration
+	since time.Duration // when this trouble began
 	whole time.Duration // since when it is whole
 	tally int           // successes since the last cut
 }
@@ -57,9 +61,6 @@ type share struct {
 // at returns the share at a time, and makes it whole when it has grown there.
 func (s *share) at(now time.Duration) float64 {
 	if s.level == 0 {
-		if now-s.whole > calm {
-			s.hold = 0
-		}
 		return s.top
 	}
 	part := func(d, of time.Duration) float64 { return float64(d) / float64(of) }
@@ -67,7 +68,7 @@ func (s *share) at(now time.Duration) float64 {
 	if t < s.hold {
 		v *= 1 - s.depth*math.Pow(1-part(t, s.hold), 3)
 	} else {
-		v *= 1 + math.Pow(part(t-s.hold, growth), 3)
+		v *= 1 + math.Pow(part(t-s.hold, min(s.hold, growth)), 3)
 	}
 	if v >= s.top && t >= s.hold {
 		s.level, s.whole = 0, now
@@ -76,24 +77,27 @@ func (s *share) at(now time.Duration) float64 {
 	return max(v, shareLeast)
 }
 
-// cut takes a part of the share, starting from what was in use.
-func (s *share) cut(now time.Duration, used float64) {
+// cut takes a part of the share, starting from what was in use. memory is for how
+// long the limiter admits more than its rate out of what it has saved.
+func (s *share) cut(now time.Duration, used float64, memory time.Duration) {
 	v := s.at(now)
 	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
 		s.cuts = 1
 	}
-	if s.level > 0 && v > 1.5*s.level {
-		s.hold = 0 // so far above it, this is somebody new
-	} else if s.level > 0 && v > s.level {
+	switch {
+	case (s.level == 0 || v > 1.5*s.level) && now-s.cutAt-s.hold > memory:
+		s.since = now // so far above it for so long, this is somebody new
+	case s.level > 0 && v > s.level:
 		v = (s.level + v) / 2 // the truth lies between the two
 	}
 	v = max(min(v, used), v*usedLeast)
 	if v < s.top {
 		s.top = max(1, v) // what was found above the quota is lost
 	}
-	most := time.Duration(float64(now-s.cutAt) * holdPrice / float64(s.tally+1))
-	most = min(max(most, holdLeast), holdMost)
-	s.level, s.cutAt, s.tally = v, now, 0
+	age := float64(now - s.since)
+	longest := float64(now-s.cutAt) * holdPrice / float64(s.tally+1)
+	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
+	s.hold = time.Duration(min(max(age*age/float64(holdAge), float64(holdFirst)), longest))
 	s.depth = min(cut*float64(s.cuts), cutMost)
-	s.hold = min(max(2*s.hold, holdFirst), most)
+	s.level, s.cutAt, s.tally = v, now, 0
 }

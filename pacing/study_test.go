@@ -17,6 +17,12 @@ func TestStudy(t *testing.T) {
 	t.Parallel()
 	const lasts = 10 * time.Minute
 	type cell struct{ goodput, throttles float64 }
+	burst := func(now time.Duration) float64 {
+		if now%(30*time.Second) < 10*time.Second {
+			return 0.8
+		}
+		return 0
+	}
 	for _, test := range []struct {
 		name string
 		scenario
@@ -37,11 +43,13 @@ func TestStudy(t *testing.T) {
 		{"5 mixed sizes", scenario{configured: Limits{TPM: 3_000_000}, work: mixed},
 			[...]cell{{98.5, 4}, {99, 3}, {99, 3}, {99, 3}, {95, 3}, {95, 3}, {98.5, 4}, {95, 3}}},
 		{"7a configured twice too high", scenario{configured: Limits{RPM: 600}, actual: Limits{RPM: 300}, work: short},
-			[...]cell{{99.5, 30}, {99, 21}, {99, 20}, {99, 19}, {99, 19}, {98.5, 19}, {99.5, 30}, {98.5, 19}}},
+			[...]cell{{99.5, 45}, {99, 21}, {99, 20}, {99, 19}, {99, 19}, {98.5, 19}, {99.5, 45}, {98.5, 19}}},
 		{"7b configured twice too low", scenario{configured: Limits{RPM: 300}, actual: Limits{RPM: 600}, work: short},
 			[...]cell{{96.5, 2}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {98.5, 3}, {96.5, 6}, {98.5, 3}}},
 		{"8a neighbour", scenario{configured: Limits{RPM: 300}, work: short, neighbour: func(time.Duration) float64 { return 0.4 }},
 			[...]cell{{90, 42}, {98.5, 25}, {99.5, 35}, {99, 22}, {99, 20}, {99, 19}, {90, 42}, {99, 19}}},
+		{"8c neighbour in bursts", scenario{configured: Limits{RPM: 300}, work: short, neighbour: burst},
+			[...]cell{{85, 100}, {85, 100}, {85, 100}, {85, 100}, {85, 100}, {85, 100}, {85, 100}, {85, 100}}},
 		{"13a two requests a minute", scenario{configured: Limits{RPM: 2}, work: short},
 			[...]cell{{99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}, {99.5, 0}}},
 		{"13b tiny quota", scenario{configured: Limits{TPM: 10_000}, work: honest},

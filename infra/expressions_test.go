@@ -161,6 +161,16 @@ func both(a, b points, op func(a, b float64) float64) points {
 	return result
 }
 
+// expression is what the alarm looks at, where that is not one metric.
+func (a alarm) expression() string {
+	for _, q := range a.Queries {
+		if q.Expression != "" {
+			return q.Expression
+		}
+	}
+	return ""
+}
+
 // state is the alarm's after it has seen a series. How far back CloudWatch looks
 // for values in place of missing ones it does not say but by example, two for an
 // alarm of three periods; so here, and a third for longer ones. What is left out is
@@ -339,10 +349,7 @@ func checkExpressions(t *testing.T, made []resource) {
 			t.Errorf("no alarm %s", tt.alarm)
 			continue
 		}
-		var expression string
-		for _, q := range a.Queries {
-			expression += q.Expression
-		}
+		expression := a.expression()
 		series, err := evaluate(expression, tt.metrics)
 		if err != nil {
 			t.Error(err)

@@ -37,7 +37,7 @@ resource "aws_sqs_queue" "jobs" {
 
 // A throttle storm and a bury, on an emulator that evaluates alarms: the alarms
 // ring, and when it is quiet the first ends. LocalStack evaluates those of a
-// single metric only; TestExpressions has the others.
+// single metric only; TestPlan has the others.
 func TestAlarmsFire(t *testing.T) {
 	t.Parallel()
 	endpoint := os.Getenv("SLUICE_TEST_LOCALSTACK")

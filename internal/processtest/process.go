@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,7 +27,7 @@ func Build(t testing.TB, root string, packages ...string) (dir string) {
 	t.Helper()
 	DependOn(t, root)
 	dir = t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", append(append(buildFlags, "-o", dir), packages...)...)
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat(buildFlags, []string{"-o", dir}, packages)...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

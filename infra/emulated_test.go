@@ -336,6 +336,14 @@ func TestPrivate(t *testing.T) {
 		t.Errorf("S3's endpoints: %v", s3)
 	}
 
+	// A service that never sleeps always has something to say; that is the one alarm
+	// for which nothing is a fault.
+	for _, a := range alarms(t, made, "sluice") {
+		if rings := a.state(times(30, none)) == "ALARM"; rings != strings.Contains(a.Name, "-silent-") {
+			t.Errorf("%s: no data at all ring: %v", a.Name, rings)
+		}
+	}
+
 	write(t, filepath.Join(r.dir, "models.json"), `{"m": {"routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-west-2", "rpm": 1}]}}`)
 	if _, stderr, code := r.try(t, "plan"); code == 0 || !strings.Contains(stderr, "a route in another Region can't be called") {
 		t.Errorf("a route in another Region: exit code %d\n%s", code, stderr)

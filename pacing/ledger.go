@@ -366,7 +366,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		// A minute that stays full is what it took, and has no rest to find out.
 		used = l.used()
 	}
-	l.share.cut(now, used, max(l.quota[requests].burst, l.quota[tokens].burst))
+	l.share.cut(now, used, max(l.quota[requests].burst, l.quota[tokens].burst), r.stall)
 	l.current = l.share.at(now)
 }
 

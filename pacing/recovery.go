@@ -24,6 +24,8 @@ type recovery struct {
 	slow     bool // one accept is not enough: nobody knows why it was throttled
 	cut      bool // the share was cut since the last accept
 	since    time.Duration
+	began    time.Duration // the first refusal since an accept
+	stall    time.Duration // for how long, the last time, nothing was accepted
 	most     int           // starts that may be unanswered
 	first    int           // the first witness among them
 	accepts  int           // since the last refusal
@@ -56,10 +58,10 @@ func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled
 	stalled = r.stalled()
 	*r = recovery{
 		on: true, slow: slow, cut: r.cut && stalled,
-		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals,
+		since: now, began: r.began, stall: r.stall, resume: now, most: 1, first: ws.next, refusals: r.refusals,
 	}
 	if !stalled {
-		r.refusals = 0
+		r.began, r.refusals = now, 0
 		return false
 	}
 	r.resume += min(pauseFirst<<min(r.refusals, 10), pauseMost)
@@ -72,7 +74,9 @@ func (r *recovery) accepted(at time.Duration) {
 	if !r.on || at < r.since {
 		return
 	}
-	r.accepts++
+	if r.accepts++; r.accepts == 1 {
+		r.stall = at - r.began
+	}
 	if r.most++; !r.slow || r.most > probesMost {
 		r.on = false
 	}

@@ -30,8 +30,9 @@ const (
 	holdLeast = 15 * time.Second
 	holdMost  = 60 * time.Second
 	// growth is the time that it takes beyond the hold to double, or the hold
-	// where that is less. Too small: overshoots by what detection lags. Too
-	// large: slow return.
+	// where that is less; or, where a minute had been used up, the time in which
+	// nothing was accepted then, or it is used up again as early. Too small:
+	// overshoots by what detection lags. Too large: slow return.
 	growth = 10 * time.Second
 	// usedLeast bounds what a cut may take because less was in use. Too small:
 	// a throttle after idle time costs the share. Too large: more stalls until
@@ -53,6 +54,7 @@ type share struct {
 	cutAt time.Duration
 	cuts  int // in a row
 	hold  time.Duration
+	grow  time.Duration
 	since time.Duration // when this trouble began
 	whole time.Duration // since when it is whole
 	tally int           // successes since the last cut
@@ -68,7 +70,7 @@ func (s *share) at(now time.Duration) float64 {
 	if t < s.hold {
 		v *= 1 - s.depth*math.Pow(1-part(t, s.hold), 3)
 	} else {
-		v *= 1 + math.Pow(part(t-s.hold, min(s.hold, growth)), 3)
+		v *= 1 + math.Pow(part(t-s.hold, s.grow), 3)
 	}
 	if v >= s.top && t >= s.hold {
 		s.level, s.whole = 0, now
@@ -78,8 +80,9 @@ func (s *share) at(now time.Duration) float64 {
 }
 
 // cut takes a part of the share, starting from what was in use. memory is for how
-// long the limiter admits more than its rate out of what it has saved.
-func (s *share) cut(now time.Duration, used float64, memory time.Duration) {
+// long the limiter may admit more than its rate out of what it has saved, stall
+// for how long it has last admitted nothing.
+func (s *share) cut(now time.Duration, used float64, memory, stall time.Duration) {
 	v := s.at(now)
 	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
 		s.cuts = 1
@@ -98,6 +101,7 @@ func (s *share) cut(now time.Duration, used float64, memory time.Duration) {
 	longest := float64(now-s.cutAt) * holdPrice / float64(s.tally+1)
 	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
 	s.hold = time.Duration(min(max(age*age/float64(holdAge), float64(holdFirst)), longest))
+	s.grow = max(min(s.hold, growth), stall)
 	s.depth = min(cut*float64(s.cuts), cutMost)
 	s.level, s.cutAt, s.tally = v, now, 0
 }

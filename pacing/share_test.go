@@ -31,7 +31,7 @@ func TestShare(t *testing.T) {
 	} {
 		sh := share{top: 1}
 		for _, c := range test.cuts {
-			sh.cut(c.at, c.used, s)
+			sh.cut(c.at, c.used, s, 0)
 		}
 		if got := sh.at(test.at); math.Abs(got-test.want) > 0.001 {
 			t.Errorf("%s: share is %.4f, want %.4f", test.name, got, test.want)
@@ -67,7 +67,7 @@ func TestShareHold(t *testing.T) {
 			top: 1, level: test.level, depth: cut, hold: test.held, tally: test.successes,
 			since: now - test.age, cutAt: now - test.gap,
 		}
-		if s.cut(now, 1, memory); s.hold != test.want {
+		if s.cut(now, 1, memory, 0); s.hold != test.want {
 			t.Errorf("%s: hold is %v, want %v", test.name, s.hold, test.want)
 		}
 	}
@@ -76,11 +76,11 @@ func TestShareHold(t *testing.T) {
 func TestRaisedShareIsLostByACut(t *testing.T) {
 	t.Parallel()
 	s := share{top: 2}
-	s.cut(time.Hour, 1.5, 0)
+	s.cut(time.Hour, 1.5, 0, 0)
 	if s.top != 1.5 {
 		t.Errorf("top is %v after a cut from 2 to 1.5 in use, want 1.5", s.top)
 	}
-	s.cut(time.Hour+time.Minute, 0.1, 0)
+	s.cut(time.Hour+time.Minute, 0.1, 0, 0)
 	if s.top != 1 {
 		t.Errorf("top is %v after a cut below the quota, want 1", s.top)
 	}

@@ -52,7 +52,7 @@ func (c cell) judge(told *cell) (j judgement) {
 		// A phase of a few hundred jobs can't show less than one.
 		most := max(1, r.Successes*r.want.throttles/1000+r.want.extra)
 		switch {
-		case r.want.throttles == 0:
+		case r.want.throttles == 0 && r.want.extra == 0:
 			j.throttles = append(j.throttles, unasked)
 		case r.Throttles <= most:
 			j.throttles = append(j.throttles, met)

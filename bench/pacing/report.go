@@ -109,18 +109,31 @@ func (g *group) pacers() (names []string) {
 	return names
 }
 
-// asked formats a target, "" where nothing is asked.
-func asked(sign string, v float64) string {
-	if v == 0 {
+// goodputAsked and throttlesAsked format a target, "" where nothing is asked.
+func (t target) goodputAsked() string {
+	if t.goodput == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s%.4g", sign, v)
+	return fmt.Sprintf("%.4g", 100*t.goodput)
+}
+
+func (t target) throttlesAsked() string {
+	switch {
+	case t.throttles == 0 && t.extra == 0:
+		return ""
+	case t.throttles == 0:
+		return fmt.Sprintf("%.0f in all", t.extra)
+	case t.extra > 0:
+		return fmt.Sprintf("%.4g+%.0f", t.throttles, t.extra)
+	default:
+		return fmt.Sprintf("%.4g", t.throttles)
+	}
 }
 
 func (r *report) rows(c cell, j judgement, told *cell) {
 	for i, row := range c.Rows {
-		fmt.Fprintf(r.out, "%-9s %-11s %-10s %-8s %6.1f %%  %6s  %3.0f %%  %9.1f  %5s %5.0f", c.Scenario, c.Shape, c.Pacer, strings.TrimSpace(row.Track+" "+row.Phase),
-			100*row.Goodput, asked(">", 100*row.want.goodput), 100*row.Bound/max(row.Quota, 1), row.PerMille, asked("<", row.want.throttles), row.Throttles)
+		fmt.Fprintf(r.out, "%-9s %-11s %-10s %-8s %6.1f %%  %6s  %3.0f %%  %9.1f  %5s  %4.0f", c.Scenario, c.Shape, c.Pacer, strings.TrimSpace(row.Track+" "+row.Phase),
+			100*row.Goodput, row.want.goodputAsked(), 100*row.Bound/max(row.Quota, 1), row.PerMille, row.want.throttlesAsked(), row.Throttles)
 		if i < len(c.Rows)-1 {
 			fmt.Fprintln(r.out)
 		}
@@ -192,7 +205,7 @@ func (r *report) byShape() {
 			var wants, figures []string
 			for k, c := range cells {
 				w := c.Rows[i].want
-				want := strings.TrimSpace(asked("", 100*w.goodput) + " / " + asked("", w.throttles))
+				want := strings.TrimSpace(w.goodputAsked() + " / " + w.throttlesAsked())
 				if w.ofTold {
 					want += " of told"
 				}

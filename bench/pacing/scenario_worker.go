@@ -95,7 +95,7 @@ func others() []scenario {
 	day := one("12", "the day's quota is gone from 3 to 23 min", 43, 300, 0, short, bedrocksim.Model{}, nil).with(
 		change{3 * minute, func(m *bedrocksim.Model) { m.TPD = 1 }}, change{23 * minute, func(m *bedrocksim.Model) { m.TPD = 0 }})
 	day.phases = []phase{
-		{name: "gone", from: 4 * minute, to: 23 * minute, want: func(form) target { return target{throttles: 0.001, extra: 2} }},
+		{name: "gone", from: 4 * minute, to: 23 * minute, want: func(form) target { return target{extra: 2} }},
 		{name: "after", from: 40 * minute, to: 43 * minute, want: always(0.97, 1)},
 	}
 	day.settles = []settling{{"resumed", 23 * minute, 0.9, 990 * time.Second}}

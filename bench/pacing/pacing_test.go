@@ -275,7 +275,7 @@ func TestMarkdown(t *testing.T) {
 	for _, line := range []string{
 		"| scenario | asked | rolling | bucket60 |",
 		"| **7e** 300 RPM cut to 150 at 5 min: after | 94 / 100 | 97.0 / 7.5 | **90.0** / 7.5 |",
-		"| cut, followed after | 10 s | 7 s | 7 s |",
+		"| 7e: cut, followed after | 10 s | 7 s | 7 s |",
 		"| 7e after | bucket60 | 90.0 / 8 | 50.0 / 8 |",
 	} {
 		if !strings.Contains(out.String(), line+"\n") {

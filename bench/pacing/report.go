@@ -218,14 +218,14 @@ func (r *report) byShape() {
 				name += ": " + phase
 			}
 			r.line(name, strings.Join(wants, "; "), figures)
-			name = ""
+			name = of[0].id
 		}
 		for i, s := range cells[0].Settles {
 			var figures []string
 			for k, c := range cells {
 				figures = append(figures, mark(judged[k].settles[i], "%.0f s", c.Settles[i].Took))
 			}
-			r.line(s.Name+", followed after", fmt.Sprintf("%.0f s", s.Within), figures)
+			r.line(of[0].id+": "+s.Name+", followed after", fmt.Sprintf("%.0f s", s.Within), figures)
 		}
 	}
 }

@@ -36,9 +36,9 @@ const (
 	slipFade  = 20 * time.Second
 
 	// sigmas makes the margin for estimates from their mean errors, of which a
-	// standard deviation is 1.25: two of those. Too small: large jobs throttle
-	// on a full limiter. Too large: goodput where few large jobs fill it.
-	sigmas = 2 * 1.25
+	// standard deviation is 1.25: two and a half of those. Too small: large jobs
+	// throttle on a full limiter. Too large: goodput where few large jobs fill it.
+	sigmas = 2.5 * 1.25
 
 	// oversizeEvery is the time between starts that need a whole minute. Too
 	// small: such jobs starve all others. Too large: they wait for hours.
@@ -162,8 +162,9 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 	buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
-			// A settlement above its reservation may be on its way.
-			margin := jitter + with[d] + surplus(reserve[d], expect[d])
+			// A settlement above its reservation, and half of another, may be on
+			// their way: with one, a bucket of a second throttles 15 per 1,000.
+			margin := jitter + with[d] + surplus(reserve[d], expect[d])*3/2
 			buckets = max(buckets, l.now+q.wait(reserve[d], jitter+without[d], margin, l.current))
 		}
 	}

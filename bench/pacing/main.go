@@ -30,8 +30,8 @@ const usage = `pacing: goodput and 429s beside an omniscient scheduler and peers
 
 Usage: go run ./bench/pacing [flags]
 
-Exit code: 0 measured, whether the targets are met or not; 2 usage; 1 it could
-not be measured.
+Exit code: 0 measured, whether the targets are met or not; 2 usage; 1 a job was
+lost or answered twice, or it could not be measured.
 
 Flags:
 `

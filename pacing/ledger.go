@@ -341,8 +341,12 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		return
 	}
 	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 {
-			q.window.fill()
+		if w := &l.quota[d].window; l.quota[d].cost > 0 {
+			if w.kind == calendar && w.sum.charged > w.limit() {
+				// What a rolling minute would not have permitted: the clocks differ.
+				w.kind, l.explore.tried = rolling, true
+			}
+			w.fill()
 		}
 	}
 	switch {

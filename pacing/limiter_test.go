@@ -99,13 +99,14 @@ func (r *rollingMinute) settle(id int, reserve, settled float64) {
 type calendarMinute struct {
 	limits, sum [dimensions]float64
 	turn        time.Duration
-	of          map[int]bool // the ids that began in it
+	of          map[int]bool  // the ids that began in it
+	off         time.Duration // by how much its clock is ahead
 }
 
 func (c *calendarMinute) limit(l Limits) { c.limits = [...]float64{l.RPM, l.TPM} }
 
 func (c *calendarMinute) admit(now time.Duration, id int, reserve float64) bool {
-	if turn := now.Truncate(minute); turn != c.turn {
+	if turn := (now + c.off).Truncate(minute); turn != c.turn {
 		c.turn, c.sum, c.of = turn, [dimensions]float64{}, map[int]bool{}
 	}
 	want := [...]float64{1, reserve}

@@ -124,3 +124,24 @@ func TestRaiseIsFound(t *testing.T) {
 		})
 	}
 }
+
+// TestClocksDiffer: where the limiter's clock is not ours, its minute is paced as
+// a rolling one.
+func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-500 * time.Millisecond, 500 * time.Millisecond} {
+		t.Run(off.String(), func(t *testing.T) {
+			t.Parallel()
+			s := scenario{configured: Limits{TPM: 400_000}, work: over, lasts: 10 * time.Minute}
+			got := s.play(&calendarMinute{of: map[int]bool{}, off: off}, 1)
+			want := s.play(&rollingMinute{}, 1)
+			if n, least := got.sum(tokens, warm, s.lasts), want.sum(tokens, warm, s.lasts); n < 0.95*least {
+				t.Errorf("%.0f tokens, want %.0f, what a rolling minute gives, less 5 %%", n, least)
+			}
+			// Full minutes that are not are found out by flights of them.
+			if rate := 1000 * float64(got.throttled) / float64(got.accepted); rate > 50 {
+				t.Errorf("%.1f throttles per 1,000, want 50 at most", rate)
+			}
+		})
+	}
+}

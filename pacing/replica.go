@@ -239,6 +239,9 @@ func (w *window) when(amount, from time.Duration, share float64) time.Duration {
 		}
 		return max(from, w.turns())
 	}
+	if share == 1 && w.sum.lost == 0 && amount <= w.room() {
+		return from // later there is no less
+	}
 	sum, n, at := w.sum, w.tail, from
 	for gone := oldest(from); n <= w.head && n < gone; n++ {
 		sum.sub(w.log[n%slots])

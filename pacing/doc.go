@@ -5,12 +5,13 @@
 // it; it imports the standard library only.
 //
 // Amazon says what a request is charged, not the shape of the limit that the
-// charge meets: it may be a rolling minute or a bucket of any size. A [Ledger]
-// mirrors all of them for requests and for tokens (replica.go), permits what the
-// strictest that still stand would permit, and learns from accepts which do not
-// stand, by exploring, rarely, beyond what is safe (evidence.go). A throttle is
-// followed by one probe at a time (recovery.go); throttles that no shape explains
-// are other users of the quota, and cut its share (share.go). An [Estimator]
-// learns what requests cost (estimate.go). A [Route] joins the two with a [Gate],
-// which says whether to try at all.
+// charge meets: it may be a rolling minute, one by the clock, or a bucket of
+// any size. A [Ledger] mirrors all of them for requests and for tokens
+// (replica.go), permits what the strictest that still stand would permit, and
+// learns from accepts which do not stand, by exploring, rarely, beyond what is
+// safe (evidence.go). A throttle is followed by one probe at a time
+// (recovery.go); throttles that no shape explains are other users of the quota,
+// and cut its share (share.go). An [Estimator] learns what requests cost
+// (estimate.go). A [Route] joins the two with a [Gate], which says whether to
+// try at all.
 package pacing

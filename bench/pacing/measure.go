@@ -94,6 +94,13 @@ func play(t *testing.T, s scenario, f form, seed uint64, p pacer, best *[]*tally
 // live plays the cell's scenario by the clock that there is: in a bubble, the
 // virtual one.
 func (c *cell) live(s *scenario, f form, p pacer, best *[]*tally, series, realtime bool) {
+	if f.name == "calendar" {
+		offset := offsetOf(c.Seed)
+		if realtime {
+			offset = time.Since(time.Now().Truncate(time.Minute))
+		}
+		s = s.byTheClock(offset)
+	}
 	w, err := newWorld(s, f, c.Seed, realtime)
 	if err == nil {
 		err = w.play(p, f)

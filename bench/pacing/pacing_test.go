@@ -80,6 +80,24 @@ func TestRequestsSayWhatTheyCost(t *testing.T) {
 	}
 }
 
+// By the clock every phase has whole minutes of the limiter's, lies within the
+// scenario's own but for the end, and none is lost.
+func TestByTheClock(t *testing.T) {
+	t.Parallel()
+	const offset = 23*time.Second + time.Millisecond
+	for _, s := range scenarios() {
+		for i, p := range s.byTheClock(offset).phases {
+			was := s.phases[i]
+			if (p.from+offset)%time.Minute != 0 || (p.to+offset)%time.Minute != 0 || p.from < was.from || p.to <= p.from {
+				t.Errorf("%s %s: %v to %v became %v to %v", s.id, p.name, was.from, was.to, p.from, p.to)
+			}
+			if p.to > was.to && was.to != s.length {
+				t.Errorf("%s %s: ends at %v, beyond %v", s.id, p.name, p.to, was.to)
+			}
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	p, err := parse([]string{"-scenario", "1,4,7e", "-shape", "rolling", "-length", "3m"}, io.Discard)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
@@ -86,6 +87,29 @@ type stream struct {
 	// ahead is how many jobs are kept waiting; 0: two minutes' worth of the
 	// tracks' true quota.
 	ahead int
+}
+
+// byTheClock is the scenario with phases of whole minutes by the clock, for a
+// limiter that counts those: of another minute's two parts, whoever starts early
+// in one of them and late in the other gets much more, or less, than the quota.
+// offset is how long before the run its first such minute began.
+func (s *scenario) byTheClock(offset time.Duration) *scenario {
+	const m = time.Minute
+	earlier := func(t time.Duration) time.Duration { return (t + offset).Truncate(m) - offset }
+	later := func(t time.Duration) time.Duration { return earlier(t + m - 1) }
+	all := *s
+	all.length += m
+	all.phases = slices.Clone(s.phases)
+	for i := range all.phases {
+		p := &all.phases[i]
+		p.from = later(p.from)
+		if p.to == s.length { // what comes after is like it
+			p.to = later(p.to)
+		} else {
+			p.to = earlier(p.to)
+		}
+	}
+	return &all
 }
 
 // change is something that happens to a limiter.

@@ -79,8 +79,12 @@ const slots = 5_000
 
 // epochOf is when the run begins: anywhere in a calendar minute.
 func epochOf(now time.Time, seed uint64) time.Time {
-	offset := rand.New(rand.NewPCG(seed, 3)).Int64N(int64(time.Minute))
-	return now.Truncate(time.Minute).Add(time.Minute + time.Duration(offset))
+	return now.Truncate(time.Minute).Add(time.Minute + offsetOf(seed))
+}
+
+// offsetOf is how long before the run its calendar minute began.
+func offsetOf(seed uint64) time.Duration {
+	return time.Duration(rand.New(rand.NewPCG(seed, 3)).Int64N(int64(time.Minute)))
 }
 
 // newWorld makes the world of a scenario: in a bubble, or by the real clock and

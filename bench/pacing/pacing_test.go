@@ -332,3 +332,20 @@ func TestPicture(t *testing.T) {
 		t.Errorf("%d bytes:\n%.2000s", len(svg), svg)
 	}
 }
+
+// The tail of a trace does not say what the quota was.
+func TestReplayWantsTheBeginning(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{
+		"a start without its begin": `{"what":"start","ledger":"us-east-1/m","id":1}`,
+		"no event":                  `{"what":`,
+	} {
+		path := filepath.Join(t.TempDir(), "trace")
+		if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readTrace(path); err == nil || !strings.Contains(err.Error(), "line 1") {
+			t.Errorf("%s: error %v, want one that names line 1", name, err)
+		}
+	}
+}

@@ -52,7 +52,10 @@ func readTrace(path string) (records []*record, err error) {
 			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
 		}
 		r := by[e.Ledger]
-		if r == nil {
+		switch {
+		case r == nil && e.What != pacing.Begun:
+			return nil, fmt.Errorf("%s, line %d: what: %q of ledger %q, which has not begun in this trace", path, n, e.What, e.Ledger)
+		case r == nil:
 			r = &record{ledger: e.Ledger, from: e.At}
 			by[e.Ledger] = r
 		}

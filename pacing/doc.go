@@ -11,7 +11,8 @@
 // learns from accepts which do not stand, by exploring, rarely, beyond what is
 // safe (evidence.go). A throttle is followed by one probe at a time
 // (recovery.go); throttles that no shape explains are other users of the quota,
-// and cut its share (share.go). An [Estimator] learns what requests cost
+// and cut its share (share.go) towards what two throttles say was ours
+// (finding.go). An [Estimator] learns what requests cost
 // (estimate.go). A [Route] joins the two with a [Gate], which says whether to
 // try at all.
 package pacing

@@ -136,7 +136,12 @@ func (l *Ledger) hear(now time.Duration) {
 		if w.gone {
 			continue
 		}
-		l.recovery.accepted(w.at)
+		if l.recovery.accepted(w.at) {
+			// What was earned while probes were refused, others took.
+			for d := range l.quota {
+				l.quota[d].empty(l.current, 0)
+			}
+		}
 		if w.beyond {
 			l.learn(w)
 		}

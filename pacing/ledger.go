@@ -68,6 +68,7 @@ type Ledger struct {
 	explore   exploration
 
 	recovery  recovery
+	emptied   emptied
 	slips     float64
 	slippedAt time.Duration
 
@@ -125,11 +126,12 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 	for d := range l.quota {
 		l.quota[d].earn(now-l.now, l.current)
 	}
+	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
 	if l.recovery.stalled() {
 		l.share.cutAt += now - l.now // nothing is learned meanwhile
 	}
 	l.now = now
-	l.current = l.share.at(now)
+	l.reshare()
 	for d := range l.quota {
 		l.quota[d].window.advance(now, l.current)
 	}
@@ -138,6 +140,15 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.peak = 0
 	}
 	return now
+}
+
+// reshare brings the share to the time.
+func (l *Ledger) reshare() {
+	was := l.current
+	l.current = l.share.at(l.now)
+	for d := range l.quota {
+		l.quota[d].resize(l.current - was)
+	}
 }
 
 // costs returns what the charge takes in each dimension.
@@ -336,6 +347,12 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if g.at < r.since {
 		return // of the flight that is known
 	}
+	if explored {
+		reserve, _ := l.costs(g.charge)
+		for d := range l.quota {
+			l.quota[d].found(reserve[d], l.current)
+		}
+	}
 	stalled := r.refused(&l.witnesses, now, !explored)
 	if explored || g.oversize {
 		return
@@ -349,8 +366,11 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 			w.fill()
 		}
 	}
+	f := l.find(now)
+	l.share.heed(now, f)
 	switch {
 	case stalled:
+		r.resume = max(r.resume, l.turn())
 		// To have corrected the replicas was not enough.
 		if r.cut || r.refusals < slipsFree {
 			return
@@ -371,16 +391,8 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		// A minute that stays full is what it took, and has no rest to find out.
 		used = l.used()
 	}
-	l.share.cut(now, used, max(l.quota[requests].burst, l.quota[tokens].burst), r.stall)
-	l.current = l.share.at(now)
-}
-
-// used returns the part of the quota that was taken in the last minute.
-func (l *Ledger) used() (part float64) {
-	for d := range l.quota {
-		part = max(part, float64(l.quota[d].window.sum.charged)/float64(minute))
-	}
-	return part
+	l.share.cut(now, f, used)
+	l.reshare()
 }
 
 // Forecast returns how long so much backlog takes at the present pace. n counts

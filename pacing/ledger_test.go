@@ -212,7 +212,7 @@ func TestCutDoesNotStopEverything(t *testing.T) {
 	l.explore.due = never
 	now := start.Add(time.Hour)
 	pace(&l, fixed(1), now.Add(-2*time.Minute), 2*time.Minute)
-	l.share.cut(l.now, 1, 0, 0)
+	l.share.cut(l.now, finding{}, 1)
 	if n := len(pace(&l, fixed(1), now, 5*time.Second)); n < 40 || n > 60 {
 		t.Errorf("%d starts in the five seconds after a cut by a tenth, want some 50", n)
 	}

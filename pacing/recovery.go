@@ -24,8 +24,6 @@ type recovery struct {
 	slow     bool // one accept is not enough: nobody knows why it was throttled
 	cut      bool // the share was cut since the last accept
 	since    time.Duration
-	began    time.Duration // the first refusal since an accept
-	stall    time.Duration // for how long, the last time, nothing was accepted
 	most     int           // starts that may be unanswered
 	first    int           // the first witness among them
 	accepts  int           // since the last refusal
@@ -58,10 +56,10 @@ func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled
 	stalled = r.stalled()
 	*r = recovery{
 		on: true, slow: slow, cut: r.cut && stalled,
-		since: now, began: r.began, stall: r.stall, resume: now, most: 1, first: ws.next, refusals: r.refusals,
+		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals,
 	}
 	if !stalled {
-		r.began, r.refusals = now, 0
+		r.refusals = 0
 		return false
 	}
 	r.resume += min(pauseFirst<<min(r.refusals, 10), pauseMost)
@@ -69,15 +67,16 @@ func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled
 	return true
 }
 
-// accepted tells that a start was.
-func (r *recovery) accepted(at time.Duration) {
+// accepted tells that a start was; it reports whether probes had been refused
+// until then.
+func (r *recovery) accepted(at time.Duration) (atLast bool) {
 	if !r.on || at < r.since {
-		return
+		return false
 	}
-	if r.accepts++; r.accepts == 1 {
-		r.stall = at - r.began
-	}
+	r.accepts++
+	atLast = r.accepts == 1 && r.slow && r.refusals > 0
 	if r.most++; !r.slow || r.most > probesMost {
 		r.on = false
 	}
+	return atLast
 }

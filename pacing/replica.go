@@ -49,6 +49,7 @@ type replica struct {
 	// can be, permits; least, the least it can be, is evidence.
 	debt  time.Duration // below 0: for how long the bucket has been full
 	least time.Duration
+	took  time.Duration // by how much charges and refunds have changed the debt in all
 
 	burst  time.Duration // the largest bucket that accepts have proved, at a share of 1
 	window window
@@ -90,14 +91,20 @@ func (r *replica) wait(reserve, debtMargin, margin time.Duration, share float64)
 
 // charge takes from the bucket; how long it has been full no longer counts.
 func (r *replica) charge(amount time.Duration) {
-	r.debt = max(r.debt, 0) + amount
+	r.owe(max(r.debt, 0) + amount)
 	r.least += amount
+}
+
+// owe changes the debt by what was taken or given back.
+func (r *replica) owe(debt time.Duration) {
+	r.took += debt - r.debt
+	r.debt = debt
 }
 
 // refund gives back what a settlement left of a reservation. late is what was started too recently to be sure that it reached the limiter
 // before the refund was made: a bucket that was full then has dropped the rest.
 func (r *replica) refund(amount, late time.Duration) {
-	r.debt = max(r.debt-amount, min(r.debt, late))
+	r.owe(max(r.debt-amount, min(r.debt, late)))
 	r.least = max(r.least-amount, 0)
 }
 
@@ -105,8 +112,30 @@ func (r *replica) refund(amount, late time.Duration) {
 // not says that its bucket was emptier than the reservation, not that it was
 // empty: on average by half.
 func (r *replica) refused(reserve time.Duration, share float64) {
-	r.debt = max(r.debt-reserve, time.Duration(share*float64(r.burst))-reserve/2)
+	r.owe(r.debt - reserve)
+	r.empty(share, reserve/2)
 	r.least = max(r.least-reserve, 0)
+}
+
+// empty takes the bucket to hold no more than that.
+func (r *replica) empty(share float64, but time.Duration) {
+	r.debt = max(r.debt, time.Duration(share*float64(r.burst))-but)
+}
+
+// found forgets what an exploration that a bucket ended seemed to owe: what was
+// accepted was there, so that it is empty by now, and no more than that.
+func (r *replica) found(reserve time.Duration, share float64) {
+	if r.window.kind == neither {
+		r.debt = min(r.debt, time.Duration(share*float64(r.burst))+reserve)
+	}
+}
+
+// resize keeps what the bucket holds, though not more than all of it, where the
+// share changes by so much: that others take less earns us nothing at once.
+func (r *replica) resize(by float64) {
+	if r.debt > 0 {
+		r.debt = max(r.debt+time.Duration(by*float64(r.burst)), 0)
+	}
 }
 
 // window mirrors a minute: a log of what was charged when, in slots.

@@ -21,7 +21,7 @@ const (
 	// to holdAge, and holdFirst at least. Too small: throttles of a steady
 	// neighbour's first minute. Too large: bursts of a neighbour cost the time
 	// between them too (60 % of the goodput on small buckets at 5 s).
-	holdFirst = 2 * time.Second
+	holdFirst = 2500 * time.Millisecond
 	holdAge   = 20 * time.Second
 	// It is at most the time of holdPrice successes, between holdLeast and
 	// holdMost. Too small: throttles (one for each price). Too large: slow return
@@ -30,10 +30,21 @@ const (
 	holdLeast = 15 * time.Second
 	holdMost  = 60 * time.Second
 	// growth is the time that it takes beyond the hold to double, or the hold
-	// where that is less; or, where a minute had been used up, the time in which
-	// nothing was accepted then, or it is used up again as early. Too small:
-	// overshoots by what detection lags. Too large: slow return.
-	growth = 10 * time.Second
+	// where that is less. Too small: overshoots by what a limiter remembers (at
+	// 10 s, beside a neighbour that takes four fifths of a rolling minute, twice
+	// the throttles). Too large: slow return.
+	growth = 25 * time.Second
+	// nearer is how far a throttle that says what was ours takes the level
+	// there, from the share at which it came. Too small: throttles until it is
+	// found. Too large: what chance adds to a short measurement.
+	nearer = 0.5
+	// sure is the part of what was ours that a cut leaves, where that has not
+	// fallen, by more than chance, since the throttle before. Too small: while an
+	// overshoot is worked off, throttles go on and cost share (over-reserved work
+	// on a rolling minute beside a neighbour: 82 % at 0, 95 at this). Too large: it
+	// takes longer.
+	sure   = 0.95
+	chance = 0.01
 	// usedLeast bounds what a cut may take because less was in use. Too small:
 	// a throttle after idle time costs the share. Too large: more stalls until
 	// a rolling minute's level is found.
@@ -50,6 +61,9 @@ const (
 type share struct {
 	top   float64 // 1, or what exploration found the quota to be
 	level float64 // where the last throttle was met; 0 while whole
+	met   float64 // the level of the last cut
+	part  float64 // what was ours by the last finding
+	least float64 // no cut below it
 	depth float64 // the part of level that the last cut took
 	cutAt time.Duration
 	cuts  int // in a row
@@ -79,19 +93,31 @@ func (s *share) at(now time.Duration) float64 {
 	return max(v, shareLeast)
 }
 
-// cut takes a part of the share, starting from what was in use. memory is for how
-// long the limiter may admit more than its rate out of what it has saved, stall
-// for how long it has last admitted nothing.
-func (s *share) cut(now time.Duration, used float64, memory, stall time.Duration) {
+// heed takes what a throttle says of the time before it. Where more was ours than
+// would have been at the last level, the others had gone, and the trouble is
+// new.
+func (s *share) heed(now time.Duration, f finding) {
+	lasting := f.known && f.over > steady && f.offered > s.met
+	if !f.known && s.level == 0 || lasting && f.part > (f.offered+s.met)/2 {
+		s.since = now
+	}
+	s.least = 0
+	if f.known && f.part > s.part*(1-chance) {
+		s.least = sure * f.part
+	}
+	s.part = f.part
+}
+
+// cut takes a part of the share, starting from what was in use, and from what
+// was found to be ours.
+func (s *share) cut(now time.Duration, f finding, used float64) {
 	v := s.at(now)
 	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
 		s.cuts = 1
 	}
-	switch {
-	case (s.level == 0 || v > 1.5*s.level) && now-s.cutAt-s.hold > memory:
-		s.since = now // so far above it for so long, this is somebody new
-	case s.level > 0 && v > s.level:
-		v = (s.level + v) / 2 // the truth lies between the two
+	if s.level > 0 && f.known {
+		nearer := v - nearer*max(v-f.part, 0)
+		v = min(max(nearer, s.least), max(v, s.level))
 	}
 	v = max(min(v, used), v*usedLeast)
 	if v < s.top {
@@ -101,7 +127,7 @@ func (s *share) cut(now time.Duration, used float64, memory, stall time.Duration
 	longest := float64(now-s.cutAt) * holdPrice / float64(s.tally+1)
 	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
 	s.hold = time.Duration(min(max(age*age/float64(holdAge), float64(holdFirst)), longest))
-	s.grow = max(min(s.hold, growth), stall)
+	s.grow = min(s.hold, growth)
 	s.depth = min(cut*float64(s.cuts), cutMost)
-	s.level, s.cutAt, s.tally = v, now, 0
+	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }

@@ -21,17 +21,18 @@ func TestShare(t *testing.T) {
 	}{
 		{"whole", nil, 100 * s, 1},
 		{"cut by a tenth", []cutAt{{100 * s, 9}}, 100 * s, 0.9},
-		{"creeps to the level of the cut", []cutAt{{100 * s, 9}}, 101 * s, 0.9875},
+		{"creeps to the level of the cut", []cutAt{{100 * s, 9}}, 101 * s, 0.9784},
 		{"whole after the hold", []cutAt{{100 * s, 9}}, 103 * s, 1},
-		{"a second flight cuts more", []cutAt{{100 * s, 9}, {101 * s, 9}}, 101 * s, 0.79},
+		{"a second flight cuts more", []cutAt{{100 * s, 9}, {101 * s, 9}}, 101 * s, 0.7827},
 		{"a stalled minute cuts to what was used", []cutAt{{100 * s, 0.6}}, 100 * s, 0.54},
 		{"but by half at most", []cutAt{{100 * s, 0.1}}, 100 * s, 0.45},
-		{"grows beyond the level", []cutAt{{100 * s, 0.5}}, 104 * s, 1},
-		{"faster and faster", []cutAt{{100 * s, 0.5}}, 103 * s, 0.5625},
+		{"grows beyond the level", []cutAt{{100 * s, 0.5}}, 106 * s, 1},
+		{"faster and faster", []cutAt{{100 * s, 0.5}}, 104 * s, 0.608},
 	} {
 		sh := share{top: 1}
 		for _, c := range test.cuts {
-			sh.cut(c.at, c.used, s, 0)
+			sh.heed(c.at, finding{})
+			sh.cut(c.at, finding{}, c.used)
 		}
 		if got := sh.at(test.at); math.Abs(got-test.want) > 0.001 {
 			t.Errorf("%s: share is %.4f, want %.4f", test.name, got, test.want)
@@ -39,35 +40,67 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// A throttle that says what was ours takes the level there; one that says that
+// it does not fall keeps the level up.
+func TestShareFollowsFindings(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for _, test := range []struct {
+		name      string
+		share     float64 // where the throttle came
+		was, part float64 // the findings of the last and of this one
+		want      float64 // level
+	}{
+		{"half the way down", 0.8, 0.9, 0.4, 0.6},
+		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38},
+		{"nor above the last level", 0.3, 0.9, 0.95, 0.5},
+		{"falling", 0.3, 0.5, 0.4, 0.3},
+	} {
+		// Long after the hold of 15 s, or within it, at the share of the test.
+		sh := share{top: 1, level: test.share, grow: s, hold: 100 * s, cutAt: 1000 * s}
+		if test.share < 0.5 {
+			sh.level, sh.depth = 0.5, 1-test.share/0.5
+		}
+		f := finding{known: true, over: s, part: test.part}
+		sh.heed(1000*s, finding{known: true, over: s, part: test.was})
+		sh.heed(1000*s, f)
+		sh.cut(1000*s, f, 9)
+		if math.Abs(sh.level-test.want) > 0.001 {
+			t.Errorf("%s: level is %.3f, want %.3f", test.name, sh.level, test.want)
+		}
+	}
+}
+
 // The hold grows with the age of the trouble up to the time of so many
-// successes, and starts small again where the share had been good for longer
-// than the limiter remembers.
+// successes, and starts small again where the others had gone meanwhile.
 func TestShareHold(t *testing.T) {
 	t.Parallel()
-	const memory = 10 * time.Second
 	for _, test := range []struct {
 		name      string
 		age, gap  time.Duration // of the trouble, and since the last cut
-		held      time.Duration // after that cut
 		level     float64       // of the last cut; 0 for whole
 		successes int           // since then
+		found     finding
 		want      time.Duration
 	}{
-		{"young", 4 * time.Second, 3 * time.Second, holdFirst, 0.5, 9, holdFirst},
-		{"older", 10 * time.Second, 3 * time.Second, holdFirst, 0.5, 9, 5 * time.Second},
-		{"old, slow route", time.Hour, 20 * time.Second, 20 * time.Second, 0.5, 9, holdMost},
-		{"old, fast route", time.Hour, 20 * time.Second, 20 * time.Second, 0.5, 999, holdLeast},
-		{"old, between", time.Hour, 20 * time.Second, 20 * time.Second, 0.5, 49, 40 * time.Second},
-		{"whole, but on what was saved", time.Hour, 12 * time.Second, holdFirst, 0, 999, holdLeast},
-		{"whole for longer", time.Hour, 13 * time.Second, holdFirst, 0, 999, holdFirst},
-		{"far above the level", time.Hour, 13 * time.Second, holdFirst, 0.2, 999, holdFirst},
+		{"young", 4 * time.Second, 3 * time.Second, 0.5, 9, finding{}, holdFirst},
+		{"older", 10 * time.Second, 3 * time.Second, 0.5, 9, finding{}, 5 * time.Second},
+		{"old, slow route", time.Hour, 20 * time.Second, 0.5, 9, finding{}, holdMost},
+		{"old, fast route", time.Hour, 20 * time.Second, 0.5, 999, finding{}, holdLeast},
+		{"old, between", time.Hour, 20 * time.Second, 0.5, 49, finding{}, 40 * time.Second},
+		{"whole, and nothing known", time.Hour, 200 * time.Second, 0, 999, finding{}, holdFirst},
+		{"whole, but not ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.5}, holdLeast},
+		{"whole, and ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.8}, holdFirst},
+		{"ours, by luck", time.Hour, 20 * time.Second, 0, 999, finding{true, 2 * time.Second, 0.9, 0.8}, holdLeast},
+		{"not above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{true, 20 * time.Second, 0.45, 0.5}, holdLeast},
 	} {
 		now := 2 * time.Hour
 		s := share{
-			top: 1, level: test.level, depth: cut, hold: test.held, tally: test.successes,
+			top: 1, level: test.level, met: 0.5, depth: cut, hold: holdFirst, tally: test.successes,
 			since: now - test.age, cutAt: now - test.gap,
 		}
-		if s.cut(now, 1, memory, 0); s.hold != test.want {
+		s.heed(now, test.found)
+		if s.cut(now, test.found, 1); s.hold != test.want {
 			t.Errorf("%s: hold is %v, want %v", test.name, s.hold, test.want)
 		}
 	}
@@ -76,11 +109,11 @@ func TestShareHold(t *testing.T) {
 func TestRaisedShareIsLostByACut(t *testing.T) {
 	t.Parallel()
 	s := share{top: 2}
-	s.cut(time.Hour, 1.5, 0, 0)
+	s.cut(time.Hour, finding{}, 1.5)
 	if s.top != 1.5 {
 		t.Errorf("top is %v after a cut from 2 to 1.5 in use, want 1.5", s.top)
 	}
-	s.cut(time.Hour+time.Minute, 0.1, 0, 0)
+	s.cut(time.Hour+time.Minute, finding{}, 0.1)
 	if s.top != 1 {
 		t.Errorf("top is %v after a cut below the quota, want 1", s.top)
 	}

@@ -258,10 +258,12 @@ func (p *player) send(t task, g Grant, now time.Duration) {
 	})
 }
 
-// others is the neighbour: small requests, each tried until it is admitted.
+// others is the neighbour: small requests, each tried until it is admitted, for
+// a minute.
 func (p *player) others(now time.Duration) {
 	const step = 50 * time.Millisecond
-	p.owed += p.neighbour(now) * p.truth().RPM * step.Minutes()
+	rate := p.neighbour(now) * p.truth().RPM
+	p.owed = min(p.owed+rate*step.Minutes(), 1+rate)
 	for p.owed >= 1 && p.far.admit(now, 0, 0) {
 		p.owed--
 	}

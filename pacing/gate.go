@@ -65,7 +65,10 @@ func (g *Gate) pass() (probe bool) {
 // shut closes the gate, or after a failed probe keeps it closed for longer. It
 // says whether the gate was not closed for this cause before. Of the stragglers
 // that were in flight when it closed only a worse cause is news.
-func (g *Gate) shut(c Cause, probe bool, now time.Time) (news bool) {
+//
+// Intervals are counted from a time: now or, after a probe, when that was sent.
+// One that hangs would add its time-out to each interval.
+func (g *Gate) shut(c Cause, probe bool, from time.Time) (news bool) {
 	if g.cause >= c && !probe {
 		return false
 	}
@@ -78,7 +81,7 @@ func (g *Gate) shut(c Cause, probe bool, now time.Time) (news bool) {
 	} else {
 		g.interval = min(2*g.interval, probes[c].longest)
 	}
-	g.next = now.Add(g.interval)
+	g.next = from.Add(g.interval)
 	return news
 }
 

@@ -91,20 +91,24 @@ func (r *Route) End(t Ticket, o Outcome, settled int64, job uint64, now time.Tim
 		return false
 	}
 	r.health.count(o != Unavailable, now)
+	from := now
+	if probe {
+		from = t.Start
+	}
 
 	switch o {
 	case Unavailable:
 		r.row.add(o, job)
 		if probe || r.row.count >= breakAfter && r.row.jobs() >= fromJobs {
-			return r.Gate.shut(Broken, probe, now)
+			return r.Gate.shut(Broken, probe, from)
 		}
 	case Unauthorized:
 		r.row.add(o, job)
 		if probe || r.row.jobs() >= fromJobs {
-			return r.Gate.shut(Stopped, probe, now)
+			return r.Gate.shut(Stopped, probe, from)
 		}
 	case Exhausted:
-		return r.Gate.shut(Parked, probe, now)
+		return r.Gate.shut(Parked, probe, from)
 	case Answered:
 		r.row = row{}
 		r.successes++

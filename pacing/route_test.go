@@ -83,6 +83,31 @@ func TestProbesOfABrokenRoute(t *testing.T) {
 	}
 }
 
+// The interval between probes is one between their starts: a probe that hangs
+// is no reason to wait for longer.
+func TestAProbeThatHangsCountsAsInterval(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	r, tickets := newRoute(5, now)
+	for i, tk := range tickets {
+		r.End(tk, Unavailable, 0, uint64(i+1), now)
+	}
+	const hangs = 30 * time.Second
+	for i, rest := range []time.Duration{5, 0, 0, 10, 30, 30} { // of 5, 10, 20, 40, 60, 60 s
+		rest *= time.Second
+		if got := r.When(Charge{}, now).Sub(now); got != rest {
+			t.Fatalf("probe %d goes after %v, want %v", i+1, got, rest)
+		}
+		now = now.Add(rest)
+		probe := r.Start(Charge{}, now)
+		now = now.Add(hangs)
+		if !r.When(Charge{}, now).After(now) {
+			t.Fatalf("probe %d goes beside one that hangs", i+2)
+		}
+		r.End(probe, Unavailable, 0, 9, now)
+	}
+}
+
 func TestAWorseCauseIsKept(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)

@@ -52,9 +52,9 @@ type dispatcher struct {
 	suspended bool
 	stopping  bool
 	timer     *time.Timer
-	pumped    time.Time // when pump ran last
-	slotBound bool      // since then, slots were the limit
-	released  releases
+	pumped    time.Time  // when pump ran last
+	slotBound bool       // since then, slots were the limit
+	released  []releases // by source
 }
 
 type quotaKey struct{ region, name string }
@@ -106,7 +106,7 @@ func newDispatcher(w *Worker, o Options) *dispatcher {
 		log: o.Log, stats: &w.stats, hold: o.Hold, trace: o.Trace, slots: o.MaxInFlight,
 		halt: make(chan struct{}), models: map[string]*model{}, quotas: map[quotaKey]*quota{}, pumped: now,
 	}
-	d.arriving = make([]int, len(o.Sources))
+	d.arriving, d.released = make([]int, len(o.Sources)), make([]releases, len(o.Sources))
 	for range o.Sources {
 		d.room = append(d.room, make(chan struct{}, 1))
 	}

@@ -21,8 +21,9 @@ const (
 	// longer, and they sleep on when it has long been open again.
 	shortestRelease = time.Second
 	slowestFloor    = 15 * time.Minute
-	// maxReleased not yet due, Sluice looks past a closed model no longer: SQS
-	// keeps 120,000 in flight, and each costs a receive to come back.
+	// maxReleased of a queue not yet due, Sluice looks past a closed model no
+	// longer: SQS keeps 120,000 of a queue in flight, and each costs a receive to
+	// come back.
 	maxReleased = 20_000
 	// longestAhead is how far ahead of its slot a message is received where slots
 	// are the limit: several receives' time. Longer, and waiting jobs take memory
@@ -167,7 +168,7 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 		return 0
 	case want <= 0 && arriving > 0:
 		return 0
-	case want == 0 || d.released.due(now) >= maxReleased:
+	case want == 0 || d.released[source].due(now) >= maxReleased:
 		return x.sample(now)
 	case want < batchSize && held > want:
 		return 0 // most of what fits is here: wait until a whole batch is worth a call
@@ -221,7 +222,7 @@ func (m *model) oversize(t *task) bool {
 func (d *dispatcher) away(t *task, delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.released.add(time.Now().Add(delay), t.submitted)
+	d.released[t.source].add(time.Now().Add(delay), t.submitted)
 }
 
 // floor is the shortest release since something is stuck: it doubles, as the

@@ -21,8 +21,15 @@ const (
 	// sampleEvery is how often a queue that seems to bring only what can't start
 	// is looked at all the same.
 	sampleEvery = 10 * time.Second
-	// mixLength messages tell what a queue brings.
+	// mixLength messages tell what parts of a queue are whose.
 	mixLength = 100
+	// lookPast messages in a row for other models, a queue is believed to bring
+	// none for this one, until a sample does. Smaller: jobs of a free model
+	// starve behind so many of one that is saturated or parked. Larger: a queue
+	// in which there are none to be found is received and released in vain so
+	// far, by each process once: 500 receives, as many batches of releases, and
+	// 5,000 looks for a result.
+	lookPast = 5_000
 )
 
 // receiveLoop takes messages in until the worker is told to stop. An open long
@@ -116,8 +123,9 @@ func (w *Worker) receiveOnce(source, most int, wait time.Duration) error {
 // mix is what the last messages of a source were for.
 type mix struct {
 	mu      sync.Mutex
-	ring    [mixLength]*model // nil: of no configured model
 	n       int               // messages noted in all
+	latest  map[*model]int    // the number of the last one for the model
+	ring    [mixLength]*model // the last messages; nil: of no configured model
 	count   map[*model]int    // in the ring
 	last    time.Time         // of the last receive
 	wasFull bool
@@ -128,7 +136,7 @@ func (x *mix) note(m *model) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.count == nil {
-		x.count = map[*model]int{}
+		x.latest, x.count = map[*model]int{}, map[*model]int{}
 	}
 	slot := &x.ring[x.n%mixLength]
 	if x.n >= mixLength {
@@ -137,13 +145,14 @@ func (x *mix) note(m *model) {
 	*slot = m
 	x.count[m]++
 	x.n++
+	x.latest[m] = x.n
 }
 
 // brings says whether the source may bring jobs for the model.
 func (x *mix) brings(m *model) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.n < mixLength || x.count[m] > 0
+	return x.n-x.latest[m] < lookPast
 }
 
 // parts is the part of each model in the last messages.

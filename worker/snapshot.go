@@ -195,10 +195,12 @@ func (w *Worker) Snapshot() Snapshot {
 	d.pump(now) // brings the bound times up to now
 	s.InFlight, s.Suspended = d.inFlight, d.suspended
 	s.SlotBound, s.Unbounded = w.stats.slotBound, w.stats.unbounded
-	s.Released = d.released.due(now)
 	oldest := now
-	for _, r := range d.released {
-		oldest = earlier(oldest, r.submitted)
+	for i := range d.released {
+		s.Released += d.released[i].due(now)
+		for _, r := range d.released[i] {
+			oldest = earlier(oldest, r.submitted)
+		}
 	}
 	for _, m := range d.order {
 		ms := m.snapshot(now)

@@ -24,6 +24,8 @@ const (
 	sonnetRPM = `{"sonnet":{"routes":[{"model_id":"` + sonnet + `","region":"us-east-1","rpm":300}]}}`
 	withHaiku = `{"sonnet":{"routes":[{"model_id":"` + sonnet + `","region":"us-east-1","rpm":60}],"fallback":["haiku"]},
 		"haiku":{"routes":[{"model_id":"` + haiku + `","region":"us-east-1","rpm":600}]}}`
+	sonnetAndNova = `{"sonnet":{"routes":[{"model_id":"` + sonnet + `","region":"us-east-1","rpm":60}]},
+		"nova":{"routes":[{"model_id":"` + nova + `","region":"us-east-1","rpm":300}]}}`
 )
 
 var usual = bedrocksim.Latency{Base: 500 * time.Millisecond, PerToken: 5 * time.Millisecond, Jitter: 0.3}
@@ -328,6 +330,75 @@ func TestAMixedQueueDoesNotHoldUpTheFastModel(t *testing.T) {
 		w.Logf("took %v; receives per job: %.2f on average, %.0f at most; %d releases, calls %v", took, s.Receives.Sum/float64(s.Receives.N), most, s.Releases, w.aws.Calls())
 		if most >= 10 {
 			w.Errorf("a job was received %.0f times", most)
+		}
+	})
+}
+
+// A free model's jobs behind those of one that can't start are found, whether
+// that is saturated or parked for the day.
+func TestAFreeModelIsFoundBehindAClosedOne(t *testing.T) {
+	n := 3000
+	if raceEnabled {
+		n = 400
+	}
+	for name, tpd := range map[string]int64{"saturated": 0, "parked": 1} {
+		t.Run(name, func(t *testing.T) {
+			models := sim(60)
+			models[sonnet] = bedrocksim.Model{RPM: 60, TPD: tpd, Latency: usual}
+			models[nova] = bedrocksim.Model{RPM: 300, Latency: usual}
+			inWorld(t, models, sonnetAndNova, 1, func(w *world) {
+				w.enqueueMany(0, n, "sonnet", "closed")
+				w.enqueueMany(0, 300, "nova", "free")
+				p := w.drain()
+				took := w.await(time.Hour, func() bool { return p.model("nova").Succeeded == 300 })
+				if own := 300 * time.Minute / 300; took > own*3/2 {
+					w.Errorf("the 300 free ones took %v, at their own pace they take %v", took, own)
+				}
+				if received := p.Snapshot().Sources[0].Received; received > int64(3*(n+300)/2) {
+					w.Errorf("%d received to find 300 of %d", received, n+300)
+				}
+			})
+		})
+	}
+}
+
+// A queue of nothing but a parked model is searched once for the jobs of a free
+// one, and then sampled.
+func TestAParkedQueueIsNotSearchedOverAndOver(t *testing.T) {
+	if raceEnabled {
+		t.Skip("6,000 jobs are no fewer for the race detector: fewer would be within the search")
+	}
+	models := sim(60)
+	models[sonnet] = bedrocksim.Model{TPD: 1, Latency: usual}
+	inWorld(t, models, sonnetAndNova, 2, func(w *world) {
+		w.enqueueMany(0, 6000, "sonnet", "parked")
+		p := w.drain()
+		time.Sleep(time.Hour)
+		w.enqueueMany(1, 300, "nova", "free")
+		took := w.await(time.Hour, func() bool { return p.model("nova").Succeeded == 300 })
+		if took > 90*time.Second {
+			w.Errorf("the free model's jobs took %v in a queue of their own", took)
+		}
+		// Looked past 5,000 once; since then, samples of ten each 10 s.
+		if n := p.Snapshot().Sources[0].Received; n < 5000 || n > 5000+3600*11/10 {
+			w.Errorf("%d received in an hour", n)
+		}
+	})
+}
+
+// A saturated model's jobs in a queue of their own are searched once for those
+// of a free model, not each time a start makes room.
+func TestASaturatedQueueIsNotSearchedOverAndOver(t *testing.T) {
+	if raceEnabled {
+		t.Skip("6,000 jobs are no fewer for the race detector: fewer would be within the search")
+	}
+	inWorld(t, sim(60), sonnetAndNova, 2, func(w *world) {
+		w.enqueueMany(0, 6000, "sonnet", "saturated")
+		p := w.drain()
+		time.Sleep(30 * time.Minute)
+		received, answered := p.Snapshot().Sources[0].Received, p.model("sonnet").Succeeded
+		if received-answered > 5000*11/10 || answered < 1700 {
+			w.Errorf("%d received in half an hour of 60 a minute, %d of them answered", received, answered)
 		}
 	})
 }

@@ -1,0 +1,58 @@
+package worker
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/sluicehq/sluice/pacing"
+)
+
+// What is released of one queue is no reason to receive another less.
+func TestReleasesCountByQueue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	d := newDispatcher(&Worker{}, Options{
+		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: 6000}}}}},
+	})
+	defer d.stop()
+	now = now.Add(2 * time.Minute) // the first is unknown
+	for range maxReleased {
+		d.away(&task{source: 0}, time.Hour)
+	}
+	if n := d.want(0, &mix{}, now); n != batchSize {
+		t.Errorf("%d wanted of the queue of which %d are away, want a sample of %d", n, maxReleased, batchSize)
+	}
+	if n := d.want(1, &mix{}, now); n <= batchSize {
+		t.Errorf("%d wanted of the other queue, for a model of 6,000 a minute", n)
+	}
+}
+
+func TestAMixLooksPastOthers(t *testing.T) {
+	t.Parallel()
+	open, closed := &model{}, &model{}
+	var x mix
+	want := func(brings bool) {
+		t.Helper()
+		if got := x.brings(open); got != brings {
+			t.Errorf("brings the model: %v, want %v", got, brings)
+		}
+	}
+	pass := func(n int) {
+		for range n {
+			x.note(closed)
+		}
+	}
+	want(true) // nobody knows yet
+	pass(lookPast - 1)
+	want(true)
+	pass(1)
+	want(false)
+	x.note(open)
+	want(true)
+	pass(lookPast - 1)
+	want(true)
+	pass(1)
+	want(false)
+}

@@ -124,7 +124,7 @@ func (l *Ledger) begin(limits Limits, now time.Duration) {
 func (l *Ledger) advance(at time.Time) time.Duration {
 	now := max(at.Sub(l.epoch), l.now)
 	for d := range l.quota {
-		l.quota[d].earn(now-l.now, l.current)
+		l.quota[d].earn(now-l.now, l.current, l.share.top)
 	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
 	if l.recovery.stalled() {

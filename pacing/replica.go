@@ -71,11 +71,11 @@ func (r *replica) time(n int64) time.Duration {
 	return time.Duration(min(float64(n)*r.cost, week))
 }
 
-// earn pays off dt's worth of debt.
-func (r *replica) earn(dt time.Duration, share float64) {
-	paid := time.Duration(float64(dt) * share)
-	r.debt = max(r.debt-paid, -minute)
-	r.least = max(r.least-paid, 0)
+// earn pays off dt's worth of debt: our share of the quota, or, at the most that
+// can be, all of it.
+func (r *replica) earn(dt time.Duration, share, top float64) {
+	r.debt = max(r.debt-time.Duration(float64(dt)*share), -minute)
+	r.least = max(r.least-time.Duration(float64(dt)*top), 0)
 }
 
 // wait returns how long the bucket needs until it admits a reservation: it has

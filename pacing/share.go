@@ -36,8 +36,11 @@ const (
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level
 	// there, from the share at which it came. Too small: throttles until it is
-	// found. Too large: what chance adds to a short measurement.
+	// found. Too large: chance is taken for it. One of less than brief counts for
+	// as much less: then the settlements of jobs that were started before are
+	// most of it.
 	nearer = 0.5
+	brief  = 1500 * time.Millisecond
 	// sure is the part of what was ours that a cut leaves, where that has not
 	// fallen, by more than chance, since the throttle before. Too small: while an
 	// overshoot is worked off, throttles go on and cost share (over-reserved work
@@ -116,8 +119,8 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 		s.cuts = 1
 	}
 	if s.level > 0 && f.known {
-		nearer := v - nearer*max(v-f.part, 0)
-		v = min(max(nearer, s.least), max(v, s.level))
+		weight := nearer * min(float64(f.over)/float64(brief), 1)
+		v = min(max(v-weight*max(v-f.part, 0), s.least), max(v, s.level))
 	}
 	v = max(min(v, used), v*usedLeast)
 	if v < s.top {

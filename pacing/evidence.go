@@ -250,7 +250,7 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 			at = max(at, l.recovery.since+exploreQuiet)
 		}
 	}
-	if e.owed <= 0 {
+	if !e.gentle(l) {
 		return at
 	}
 	// Where the minute alone is in the way, as it is of over-reserved work at
@@ -259,6 +259,13 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 		return at
 	}
 	return never
+}
+
+// gentle reports whether one must keep within the buckets: another is not earned
+// yet; or this is a part of a quota, and what more there is beyond the first is
+// the others'.
+func (e *exploration) gentle(l *Ledger) bool {
+	return e.owed > 0 || l.firm && e.rounds >= 2
 }
 
 // running reports whether an exploration goes on. One of the minute alone knows
@@ -273,7 +280,7 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	if e.when(l, buckets, safe) > l.now {
 		return false
 	}
-	gentle := e.owed > 0
+	gentle := e.gentle(l)
 	if !e.running(l.now) || e.minute && !gentle {
 		e.on, e.from, e.throttles, e.minute = true, l.now, 0, gentle
 		if gentle {

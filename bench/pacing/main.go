@@ -302,12 +302,21 @@ func (g *group) doubtful() bool {
 	return ok && g.tellable() && median(cells).judge(nil).worst() == missed
 }
 
-// tellable reports whether the shape is all that there is to be told: the
-// scenario has one limiter, which is as configured, and nobody else.
+// tellable reports whether the limiter is all that there is to be told: the
+// scenario has one, which answers at all times and has an endless backlog, and
+// one drainer, to which nothing happens.
 func (s *scenario) tellable() bool {
 	tr := s.tracks[0]
-	return len(s.tracks) == 1 && s.drainers <= 1 && len(tr.changes)+len(s.actions) == 0 &&
-		tr.rpm == tr.truth.RPM && tr.tpm == tr.truth.TPM && tr.truth.Neighbour.Fraction == 0
+	if len(s.tracks) > 1 || s.drainers > 1 || len(s.actions) > 0 || tr.count > 0 {
+		return false
+	}
+	m := tr.truth
+	for _, c := range tr.changes {
+		if c.apply(&m); len(m.Faults) > 0 || m.TPD > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // pacers are who plays a scenario.

@@ -185,6 +185,48 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// The pacer that was told of the limiter takes what a change, or a neighbour,
+// leaves at that moment, and is hardly refused; what is configured is nothing to it.
+func TestToldFollows(t *testing.T) {
+	t.Parallel()
+	s, _ := byID("7a")
+	s.length = 9 * time.Minute
+	s.tracks[0].changes = []change{
+		{3 * time.Minute, rpm(150)}, {5 * time.Minute, rpm(300)}, {7 * time.Minute, neighbour(0.5)},
+	}
+	s.phases = nil
+	for _, to := range []time.Duration{3, 5, 7, 9} {
+		s.phases = append(s.phases, phase{from: (to - 2) * time.Minute, to: to * time.Minute, left: true})
+	}
+	for _, name := range []string{"rolling", "bucket1", "calendar"} {
+		f := formOf(t, name)
+		var best []*tally
+		c := play(t, s, f, 1, told(), &best, false)
+		for i, r := range c.Rows {
+			// On whole minutes it takes from a neighbour what that could not use in time.
+			if r.Goodput < 0.98 || r.Goodput > 1.01 && !f.minutes || r.Throttles > 2 {
+				t.Errorf("%s, before %v: %.3f of the quota that is left, %v refusals", f.name, s.phases[i].to, r.Goodput, r.Throttles)
+			}
+		}
+		if c.Error != "" {
+			t.Error(c.Error)
+		}
+	}
+}
+
+// Whether a told pacer knows all that there is to know.
+func TestTellable(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]bool{
+		"1": true, "7c": true, "7g": true, "8c": true, "8d": true,
+		"9a": false, "10a": false, "11a": false, "12": false, "14a": false, "14b": false, "15a": false,
+	} {
+		if s, ok := byID(id); !ok || s.tellable() != want {
+			t.Errorf("%s is tellable: %v, want %v", id, s.tellable(), want)
+		}
+	}
+}
+
 // A trace that the drainer wrote, replayed on the limiter that it met, comes to
 // the same end; on a stricter one, to a later one.
 func TestReplay(t *testing.T) {

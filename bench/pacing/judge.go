@@ -9,8 +9,8 @@ type verdict int
 const (
 	unasked verdict = iota
 	met
-	// beyond: missed, and so by a pacer that was told the limiter's shape; of what
-	// that gets it is reached. What is missing, nobody gets behind that network.
+	// beyond: missed, and so by a pacer that was told the limiter; of what that gets
+	// it is reached. What is missing, nobody gets behind that network.
 	beyond
 	missed
 )
@@ -30,15 +30,25 @@ type judgement struct {
 const receivesMost = 3
 
 // judge compares the figures with their targets. told is what the pacer made of
-// it that was told the shape; nil: it was not asked.
+// it that was told the limiter; nil: it was not asked. Goodput and 429s can be had
+// for each other, so that it excuses one figure only where it does no worse in
+// the other: it keeps that target, or is no further from it than ours.
 func (c cell) judge(told *cell) (j judgement) {
 	for i, r := range c.Rows {
-		of := 0.0
-		if told != nil {
-			of = told.Rows[i].Goodput
-		}
 		// Figures are printed to a tenth of a percent, and judged so.
 		least := r.want.goodput - 0.0005
+		most := r.most()
+		counts := r.want.throttles > 0 || r.want.extra > 0
+		of, fewest := 0.0, 0.0 // zero: excuses nothing
+		if told != nil {
+			t := told.Rows[i]
+			if !counts || t.Throttles <= max(t.most(), r.Throttles) {
+				of = t.Goodput
+			}
+			if t.Goodput >= min(least, r.Goodput) {
+				fewest = t.Throttles
+			}
+		}
 		switch {
 		case r.want.goodput == 0:
 			j.goodput = append(j.goodput, unasked)
@@ -49,14 +59,12 @@ func (c cell) judge(told *cell) (j judgement) {
 		default:
 			j.goodput = append(j.goodput, missed)
 		}
-		// A phase of a few hundred jobs can't show less than one.
-		most := max(1, r.Successes*r.want.throttles/1000+r.want.extra)
 		switch {
-		case r.want.throttles == 0 && r.want.extra == 0:
+		case !counts:
 			j.throttles = append(j.throttles, unasked)
 		case r.Throttles <= most:
 			j.throttles = append(j.throttles, met)
-		case told != nil && told.Rows[i].Throttles > most:
+		case fewest > most && r.Throttles <= fewest:
 			j.throttles = append(j.throttles, beyond)
 		default:
 			j.throttles = append(j.throttles, missed)
@@ -86,6 +94,10 @@ func (c cell) judge(told *cell) (j judgement) {
 	}
 	return j
 }
+
+// most is how many 429s the target permits. A phase of a few hundred jobs can't
+// show less than one.
+func (r row) most() float64 { return max(1, r.Successes*r.want.throttles/1000+r.want.extra) }
 
 // all returns every verdict that was asked for.
 func (j judgement) all() (vs []verdict) {

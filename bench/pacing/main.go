@@ -66,7 +66,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	shapes := flags.String("shape", briefShapes, "`names` of limiter shapes, or all")
 	flags.IntVar(&p.seeds, "seeds", 1, "`number` of seeds; figures are medians")
 	flags.DurationVar(&p.length, "length", 0, "virtual `time` of a run, in place of the scenario's own; for scenarios of one phase")
-	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the shape everywhere, not only where a target is missed that it might miss too")
+	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the limiter wherever that can be told, not only where a target is missed that it might miss too")
 	who := flags.String("peers", "", "`names` of peers to measure too, in scenarios of one model, or all")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.markdown, "markdown", false, "print a table of docs/pacing.md: by shape or, with -peers or -realtime, beside those")
@@ -296,25 +296,34 @@ func (g *group) by(name string) (cells []cell, ok bool) {
 }
 
 // doubtful reports whether a target is missed that a pacer which was told the
-// shape might miss too.
+// limiter might miss too.
 func (g *group) doubtful() bool {
 	cells, ok := g.by(sluiceName)
 	return ok && g.tellable() && median(cells).judge(nil).worst() == missed
 }
 
-// tellable reports whether the shape is all that there is to be told: the
-// scenario has one limiter, which is as configured, and nobody else.
+// tellable reports whether the limiter is all that there is to be told: the
+// scenario has one, which answers at all times and has an endless backlog, and
+// one drainer, to which nothing happens.
 func (s *scenario) tellable() bool {
 	tr := s.tracks[0]
-	return len(s.tracks) == 1 && s.drainers <= 1 && len(tr.changes)+len(s.actions) == 0 &&
-		tr.rpm == tr.truth.RPM && tr.tpm == tr.truth.TPM && tr.truth.Neighbour.Fraction == 0
+	if len(s.tracks) > 1 || s.drainers > 1 || len(s.actions) > 0 || tr.count > 0 {
+		return false
+	}
+	m := tr.truth
+	for _, c := range tr.changes {
+		if c.apply(&m); len(m.Faults) > 0 || m.TPD > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // pacers are who plays a scenario.
 func (p plan) pacers(s scenario) (all []pacer) {
 	all = append(all, sluice())
 	if len(s.tracks) == 1 {
-		if p.told {
+		if p.told && s.tellable() {
 			all = append(all, told())
 		}
 		all = append(all, p.peers...)

@@ -167,7 +167,12 @@ func TestJudge(t *testing.T) {
 		"printed as met":                   {figures(0.9796, 1000, 2, ask), nil, met, met},
 		"missed":                           {figures(0.97, 1000, 3, ask), nil, missed, missed},
 		"one throttle of a few jobs":       {figures(0.98, 100, 1, ask), nil, met, met},
-		"nobody can":                       {figures(0.89, 1000, 3, ask), figures(0.9, 1000, 4, ask), beyond, beyond},
+		"nobody can":                       {figures(0.89, 1000, 3, ask), figures(0.9, 1000, 3, ask), beyond, beyond},
+		"goodput that nobody can":          {figures(0.89, 1000, 2, ask), figures(0.9, 1000, 1, ask), beyond, met},
+		"429s that nobody can spare":       {figures(0.98, 1000, 3, ask), figures(0.99, 1000, 4, ask), met, beyond},
+		"another pays with 429s":           {figures(0.89, 1000, 2, ask), figures(0.9, 1000, 20, ask), missed, met},
+		"another has fewer":                {figures(0.98, 1000, 5, ask), figures(0.99, 1000, 4, ask), met, missed},
+		"another pays with goodput":        {figures(0.98, 1000, 5, ask), figures(0.9, 1000, 6, ask), met, missed},
 		"just missed, and another can":     {figures(0.975, 1000, 0, ask), figures(0.99, 1000, 0, ask), missed, met},
 		"another can":                      {figures(0.89, 1000, 3, ask), figures(0.96, 1000, 0, ask), missed, missed},
 		"asked for a part of that":         {figures(0.57, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), met, met},
@@ -182,6 +187,48 @@ func TestJudge(t *testing.T) {
 	late := cell{Settles: []took{{"cut", 11, 10}, {"raise", -1, 10}, {"back", 9, 10}}, Lost: 1}
 	if got, want := late.judge(nil).text(late), "MISSED: settle cut, settle raise, lost or twice"; got != want {
 		t.Errorf("judged %q, want %q", got, want)
+	}
+}
+
+// The pacer that was told of the limiter takes what a change, or a neighbour,
+// leaves at that moment, and is hardly refused; what is configured is nothing to it.
+func TestToldFollows(t *testing.T) {
+	t.Parallel()
+	s, _ := byID("7a")
+	s.length = 9 * time.Minute
+	s.tracks[0].changes = []change{
+		{3 * time.Minute, rpm(150)}, {5 * time.Minute, rpm(300)}, {7 * time.Minute, neighbour(0.5)},
+	}
+	s.phases = nil
+	for _, to := range []time.Duration{3, 5, 7, 9} {
+		s.phases = append(s.phases, phase{from: (to - 2) * time.Minute, to: to * time.Minute, left: true})
+	}
+	for _, name := range []string{"rolling", "bucket1", "calendar"} {
+		f := formOf(t, name)
+		var best []*tally
+		c := play(t, s, f, 1, told(), &best, false)
+		for i, r := range c.Rows {
+			// On whole minutes it takes from a neighbour what that could not use in time.
+			if r.Goodput < 0.98 || r.Goodput > 1.01 && !f.minutes || r.Throttles > 2 {
+				t.Errorf("%s, before %v: %.3f of the quota that is left, %v refusals", f.name, s.phases[i].to, r.Goodput, r.Throttles)
+			}
+		}
+		if c.Error != "" {
+			t.Error(c.Error)
+		}
+	}
+}
+
+// Whether a told pacer knows all that there is to know.
+func TestTellable(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]bool{
+		"1": true, "7c": true, "7g": true, "8c": true, "8d": true,
+		"9a": false, "10a": false, "11a": false, "12": false, "14a": false, "14b": false, "15a": false,
+	} {
+		if s, ok := byID(id); !ok || s.tellable() != want {
+			t.Errorf("%s is tellable: %v, want %v", id, s.tellable(), want)
+		}
 	}
 }
 

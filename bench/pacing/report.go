@@ -85,7 +85,7 @@ func (r *report) end() error {
 	case r.markdown:
 		r.byShape()
 	}
-	fmt.Fprintf(r.out, "\nTargets: %d met, %d met as a part of what a pacer gets that was told the shape, %d missed. Jobs lost: %d, answered twice: %d.\n",
+	fmt.Fprintf(r.out, "\nTargets: %d met, %d met as a part of what a pacer gets that was told the limiter, %d missed. Jobs lost: %d, answered twice: %d.\n",
 		r.counts[met], r.counts[beyond], r.counts[missed], r.lost, r.twice)
 	return nil
 }
@@ -235,7 +235,7 @@ func (r *report) line(name, asked string, figures []string) {
 }
 
 // mark formats a figure: bold where its target is missed, in italics where a
-// pacer that was told the shape misses it too.
+// pacer that was told the limiter misses it too.
 func mark(v verdict, format string, figure float64) string {
 	around := [...]string{missed: "**", beyond: "*"}[v]
 	return around + fmt.Sprintf(format, figure) + around

@@ -139,7 +139,7 @@ type phase struct {
 // target is what issue 5 asks of a phase. Zero fields ask nothing.
 type target struct {
 	goodput   float64 // part of the bound
-	ofTold    bool    // or rather of what a pacer gets that was told the shape
+	ofTold    bool    // or rather of what a pacer gets that was told the limiter
 	throttles float64 // per 1,000 successes
 	extra     float64 // and so many more in all
 }

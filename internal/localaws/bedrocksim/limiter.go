@@ -222,20 +222,26 @@ func (l *Limiter) Neighbour(now time.Time) Taken {
 // would look like bursts to a bucket of one second.
 const neighbourTick = 100 * time.Millisecond
 
-// stream works out size and spacing of the neighbour's requests.
+// stream begins the neighbour's requests anew.
 func (l *Limiter) stream(now time.Time) {
-	f := l.neighbour.Fraction
-	switch {
-	case f <= 0 || l.quota.RPM == 0 && l.quota.TPM == 0:
-		l.every, l.waiting = 0, 0
-		return
-	case l.quota.RPM > 0:
-		l.every = time.Duration(float64(time.Minute) / (f * l.quota.RPM))
-	default:
-		l.every = neighbourTick
+	if l.every, l.size = l.neighbour.Stream(l.quota); l.every == 0 {
+		l.waiting = 0
 	}
-	l.size = f * l.quota.TPM * l.every.Minutes()
 	l.next = now.Add(l.every)
+}
+
+// Stream tells spacing and size, in tokens, of the neighbour's requests to a
+// quota. Zero spacing is none.
+func (n Neighbour) Stream(q Quota) (every time.Duration, size float64) {
+	switch f := n.Fraction; {
+	case f <= 0 || q.RPM == 0 && q.TPM == 0:
+		return 0, 0
+	case q.RPM > 0:
+		every = time.Duration(float64(time.Minute) / (f * q.RPM))
+	default:
+		every = neighbourTick
+	}
+	return every, n.Fraction * q.TPM * every.Minutes()
 }
 
 // neighbourPatience is how long the neighbour's requests wait in a line: the

@@ -241,8 +241,8 @@ const never = time.Duration(1<<63 - 1)
 // when returns the time at which a charge that is safe at a later time may
 // explore. buckets is when they permit it.
 func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration {
-	running, at := e.running(l.now), max(l.now, e.pace)
-	if !running {
+	at := max(l.now, e.pace)
+	if !e.on {
 		if l.current < l.share.top || l.unpaced() {
 			return never
 		}
@@ -254,8 +254,9 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 		return at
 	}
 	// Where the minute alone is in the way, as it is of over-reserved work at
-	// half of the quota, to go beyond it is free: a bucket will not throttle.
-	if at = max(at, buckets); at < safe && at > l.born+minute && (running || !e.tried) {
+	// half of the quota, to go beyond it is free: a bucket will not throttle. It
+	// goes on until a throttle, or until the minute is refuted.
+	if at = max(at, buckets); at < safe && at > l.born+minute && (e.on || !e.tried) {
 		return at
 	}
 	return never
@@ -268,12 +269,6 @@ func (e *exploration) gentle(l *Ledger) bool {
 	return e.owed > 0 || l.firm && e.rounds >= 2
 }
 
-// running reports whether an exploration goes on. One of the minute alone knows
-// after a whole one by the clock all that it can.
-func (e *exploration) running(now time.Duration) bool {
-	return e.on && (!e.minute || now < e.from+2*minute)
-}
-
 // begin notes a start that is not safe, and reports whether it belongs to an
 // exploration.
 func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
@@ -281,7 +276,7 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 		return false
 	}
 	gentle := e.gentle(l)
-	if !e.running(l.now) || e.minute && !gentle {
+	if !e.on || e.minute && !gentle {
 		e.on, e.from, e.throttles, e.minute = true, l.now, 0, gentle
 		if gentle {
 			e.tried = true

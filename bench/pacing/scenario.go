@@ -239,7 +239,7 @@ func scenarios() []scenario {
 	all := []scenario{
 		one("1", "requests bind, 300 RPM", 10, 300, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("2a", "honest, 200k TPM", 10, 0, 200_000, honest, bedrocksim.Model{}, always(0.995, 1)),
-		one("2b", "honest, 2M TPM", 4, 0, 2_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
+		one("2b", "honest, 2M TPM", 6, 0, 2_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 		one("3a", "over-reserved, 400k TPM", 10, 0, 400_000, over, bedrocksim.Model{}, overasking(400_000)),
 		one("3b", "over-reserved, 4M TPM", 3, 0, 4_000_000, over, bedrocksim.Model{}, overasking(4_000_000)),
 		one("3c", "over-reserved, 100k TPM", 12, 0, 100_000, over, bedrocksim.Model{}, overasking(100_000)),
@@ -296,7 +296,7 @@ func scenarios() []scenario {
 		one("13a", "2 RPM", 42, 2, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("13b", "10,000 TPM", 42, 0, 10_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 		one("13c", "10,000 RPM", 3, 10_000, 0, short, bedrocksim.Model{}, always(0.995, 1)),
-		one("13d", "6M TPM", 3, 0, 6_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
+		one("13d", "6M TPM", 5, 0, 6_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 	)
 	idle := one("14a", "idle for 5 min, then 1,000 jobs, 300 RPM", 9, 300, 0, short, bedrocksim.Model{}, nil)
 	idle.tracks[0].from, idle.tracks[0].count = 5*minute, 1_000

@@ -380,6 +380,30 @@ func TestPicture(t *testing.T) {
 	}
 }
 
+// A drainer that was killed leaves half a line: the last, or one before the next
+// drainer's beginning. Anywhere else it is a fault.
+func TestReplayReadsPastAKill(t *testing.T) {
+	t.Parallel()
+	const begin, half, end = `{"what":"begin","ledger":"us-east-1/m","rpm":60}`, `{"what":"ans`, `{"what":"answered","ledger":"us-east-1/m","id":1}`
+	for _, test := range []struct {
+		lines []string
+		fails bool
+	}{
+		{[]string{begin, half}, false},
+		{[]string{begin, half, begin, end}, false},
+		{[]string{begin, half, end}, true},
+		{[]string{begin, half, half, begin}, true},
+	} {
+		path := filepath.Join(t.TempDir(), "trace")
+		if err := os.WriteFile(path, []byte(strings.Join(test.lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readTrace(path); (err != nil) != test.fails || err != nil && !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("%q: error %v, want one of line 2: %v", test.lines, err, test.fails)
+		}
+	}
+}
+
 // The tail of a trace does not say what the quota was.
 func TestReplayWantsTheBeginning(t *testing.T) {
 	t.Parallel()

@@ -46,11 +46,19 @@ func readTrace(path string) (records []*record, err error) {
 	defer f.Close()
 	by := map[string]*record{}
 	lines := bufio.NewScanner(f)
+	var broken error
 	for n := 1; lines.Scan(); n++ {
 		var e pacing.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil && broken == nil {
+			// A drainer that was killed leaves half a line: the last, or one
+			// before another drainer's beginning.
+			broken = fmt.Errorf("%s, line %d: %w", path, n, err)
+			continue
 		}
+		if broken != nil && e.What != pacing.Begun {
+			return nil, broken
+		}
+		broken = nil
 		r := by[e.Ledger]
 		switch {
 		case r == nil && e.What != pacing.Begun:
@@ -60,6 +68,9 @@ func readTrace(path string) (records []*record, err error) {
 			by[e.Ledger] = r
 		}
 		r.add(e)
+	}
+	if len(by) == 0 && broken != nil {
+		return nil, broken
 	}
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		r := by[name]

@@ -30,33 +30,56 @@ const (
 type trace struct {
 	events  chan pacing.Event
 	dropped atomic.Int64
+	ended   atomic.Bool // full, or the file failed: said once, and no gap
 	stop    chan struct{}
 	loop    sync.WaitGroup
 	log     *slog.Logger
 }
 
-// openTrace appends to the file until close is called or it is full.
+// openTrace appends to the file until close is called or it is full. What a
+// drainer that was killed left of its last line stays a line of its own.
 func openTrace(path string, most int64, log *slog.Logger) (*trace, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the pacing trace: %w", err)
 	}
-	there, err := f.Stat()
+	size, err := endLine(f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open the pacing trace: %w", err)
 	}
 	t := &trace{events: make(chan pacing.Event, traceAhead), stop: make(chan struct{}), log: log}
 	t.loop.Go(func() {
-		if err := t.write(f, most-there.Size()); err != nil {
+		if err := t.write(f, most-size); err != nil {
 			log.Error("pacing trace ends", "error", err)
 		}
+		t.ended.Store(true)
 	})
 	return t, nil
 }
 
+// endLine ends a last line that has no end, and returns the file's size.
+func endLine(f *os.File) (size int64, err error) {
+	there, err := f.Stat()
+	if err != nil || there.Size() == 0 {
+		return 0, err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, there.Size()-1); err != nil {
+		return 0, err
+	}
+	if last[0] == '\n' {
+		return there.Size(), nil
+	}
+	n, err := f.WriteString("\n")
+	return there.Size() + int64(n), err
+}
+
 // record takes an event, without waiting.
 func (t *trace) record(e pacing.Event) {
+	if t.ended.Load() {
+		return
+	}
 	select {
 	case t.events <- e:
 	default:

@@ -55,6 +55,32 @@ func TestTraceIsBounded(t *testing.T) {
 	if got := record(1_000); got < 10 || got > 30 || !strings.Contains(logged.String(), "pacing trace is full") {
 		t.Errorf("%d events are in a full file: %s", got, &logged)
 	}
+	if strings.Contains(logged.String(), "gaps") {
+		t.Errorf("a full trace has no gaps: %s", &logged)
+	}
+}
+
+// TestTraceGoesOnAfterAKill: half a line, as a drainer that was killed leaves it,
+// does not become the beginning of the next one's first.
+func TestTraceGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "trace")
+	if err := os.WriteFile(path, []byte("{\"what\":\"begin\"}\n{\"wh"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trace, err := openTrace(path, 1_000, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace.record(pacing.Event{What: pacing.Begun})
+	trace.close()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"); len(lines) != 3 || lines[1] != "{\"wh" || !json.Valid([]byte(lines[2])) {
+		t.Errorf("the trace is %q", text)
+	}
 }
 
 // TestTraceKeepsNobodyWaiting: what the disk does not take is dropped, and

@@ -156,8 +156,13 @@ func (l *Ledger) learn(w *witness) {
 			continue
 		}
 		if w.kind[d] < neither && w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
-			q.window.kind = max(q.window.kind, w.kind[d]+1)
-			l.explore.tried = false // the next kind has not been
+			if q.window.kind == w.kind[d] {
+				q.window.kind++
+				l.explore.tried = false // the next kind has hardly been
+			}
+			if l.explore.on && l.explore.minute && !l.minuteStands() {
+				l.explore.end(w.at, l.explore.owed)
+			}
 		}
 		// One that met a full bucket proves nothing: it may be larger than that.
 		if w.debt[d] > doubt {
@@ -255,18 +260,30 @@ func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration
 	}
 	// Where the minute alone is in the way, as it is of over-reserved work at
 	// half of the quota, to go beyond it is free: a bucket will not throttle. It
-	// goes on until a throttle, or until the minute is refuted.
-	if at = max(at, buckets); at < safe && at > l.born+minute && (e.on || !e.tried) {
+	// goes on until a throttle, or until no minute stands.
+	again := l.firm && e.owed <= 0 // nothing else will refute it
+	if at = max(at, buckets); at < safe && at > l.born+minute && (e.on || !e.tried || again) {
 		return at
 	}
 	return never
 }
 
 // gentle reports whether one must keep within the buckets: another is not earned
-// yet; or this is a part of a quota, and what more there is beyond the first is
-// the others'.
+// yet; or this is a part of a quota, and what more there is than the first two
+// have found is the others'.
 func (e *exploration) gentle(l *Ledger) bool {
-	return e.owed > 0 || l.firm && e.rounds >= 2
+	running := e.on && !e.minute
+	return e.owed > 0 || l.firm && e.rounds >= 2 && !running
+}
+
+// minuteStands reports whether some limit may count minutes.
+func (l *Ledger) minuteStands() bool {
+	for d := range l.quota {
+		if q := &l.quota[d]; q.cost > 0 && q.window.kind < neither {
+			return true
+		}
+	}
+	return false
 }
 
 // begin notes a start that is not safe, and reports whether it belongs to an
@@ -296,7 +313,7 @@ func (e *exploration) end(now time.Duration, owed int) {
 func (e *exploration) refused(g Grant, now time.Duration) bool {
 	first := e.rounds == 1 && !e.minute
 	if e.on {
-		if e.end(now, 0); first {
+		if e.end(now, e.owed); first {
 			e.due = now + exploreSecond
 		}
 	}

@@ -70,10 +70,14 @@ func (l *Ledger) minutes() bool {
 	return false
 }
 
-// used returns the part of the quota that was taken in the last minute.
+// used returns the part of the quota that was taken in the last minute, as far as
+// that is known.
 func (l *Ledger) used() (part float64) {
+	unknown := max(l.born+minute-l.now, 0)
 	for d := range l.quota {
-		part = max(part, float64(l.quota[d].window.sum.charged)/float64(minute))
+		if q := &l.quota[d]; q.cost > 0 {
+			part = max(part, float64(q.window.sum.charged-unknown)/float64(minute))
+		}
 	}
 	return part
 }

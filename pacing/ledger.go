@@ -347,7 +347,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if g.at < r.since {
 		return // of the flight that is known
 	}
-	if explored {
+	if explored && now >= l.oversizeAt { // an oversize charge is owed all the same
 		reserve, _ := l.costs(g.charge)
 		for d := range l.quota {
 			l.quota[d].found(reserve[d], l.current)

@@ -36,17 +36,21 @@ const (
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level
 	// there, from the share at which it came. Too small: throttles until it is
-	// found. Too large: chance is taken for it. One of less than brief counts for
-	// as much less: then the settlements of jobs that were started before are
-	// most of it.
+	// found. Too large: chance is taken for it.
 	nearer = 0.5
-	brief  = 1500 * time.Millisecond
+	// A finding about less than brief weighs as much less: the settlements of jobs
+	// that were started before are most of it. Too small: a raised quota is lost by
+	// one of them. Too large: what a neighbour took in his first seconds is not
+	// seen (4 throttles for each at 5 s).
+	brief = 1500 * time.Millisecond
 	// sure is the part of what was ours that a cut leaves, where that has not
 	// fallen, by more than chance, since the throttle before. Too small: while an
 	// overshoot is worked off, throttles go on and cost share (over-reserved work
 	// on a rolling minute beside a neighbour: 82 % at 0, 95 at this). Too large: it
 	// takes longer.
-	sure   = 0.95
+	sure = 0.95
+	// Too small a chance: nothing is ever taken not to fall. Too large: a
+	// neighbour that comes slowly is not followed.
 	chance = 0.01
 	// usedLeast bounds what a cut may take because less was in use. Too small:
 	// a throttle after idle time costs the share. Too large: more stalls until
@@ -63,7 +67,7 @@ const (
 // there on.
 type share struct {
 	top   float64 // 1, or what exploration found the quota to be
-	level float64 // where the last throttle was met; 0 while whole
+	level float64 // what the share creeps back to after the last cut; 0 while whole
 	met   float64 // the level of the last cut
 	part  float64 // what was ours by the last finding
 	least float64 // no cut below it
@@ -104,8 +108,10 @@ func (s *share) heed(now time.Duration, f finding) {
 	if !f.known && s.level == 0 || lasting && f.part > (f.offered+s.met)/2 {
 		s.since = now
 	}
-	s.least = 0
-	if f.known && f.part > s.part*(1-chance) {
+	if s.least = 0; !f.known || f.over < brief {
+		return
+	}
+	if f.part > s.part*(1-chance) {
 		s.least = sure * f.part
 	}
 	s.part = f.part

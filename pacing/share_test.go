@@ -62,7 +62,7 @@ func TestShareFollowsFindings(t *testing.T) {
 			sh.level, sh.depth = 0.5, 1-test.share/0.5
 		}
 		f := finding{known: true, over: brief, part: test.part}
-		sh.heed(1000*s, finding{known: true, over: s, part: test.was})
+		sh.heed(1000*s, finding{known: true, over: brief, part: test.was})
 		sh.heed(1000*s, f)
 		sh.cut(1000*s, f, 9)
 		if math.Abs(sh.level-test.want) > 0.001 {

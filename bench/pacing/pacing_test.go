@@ -148,7 +148,7 @@ func TestRun(t *testing.T) {
 	// A bucket that holds less than a reservation can't be filled behind a network:
 	// so says the pacer that was told of it.
 	if !strings.Contains(out.String(), "% of told") {
-		t.Errorf("nobody was told the shape:\n%s", &out)
+		t.Errorf("nobody was told:\n%s", &out)
 	}
 }
 

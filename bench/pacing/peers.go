@@ -487,8 +487,9 @@ const askAgain = 100 * time.Millisecond
 // goes first.
 func (f *follower) when(now time.Time, t truth) time.Time {
 	for len(f.changes) > 0 && !f.epoch.Add(f.changes[0].at).After(now) {
-		f.since = f.epoch.Add(f.changes[0].at)
-		f.crowd(f.since)
+		at := f.epoch.Add(f.changes[0].at)
+		f.crowd(at)
+		f.since = at
 		f.changes[0].apply(&f.model)
 		f.changes = f.changes[1:]
 		f.limit(f.since, [...]float64{f.model.RPM, f.model.TPM})

@@ -166,6 +166,13 @@ func (e *events) Pop() any {
 
 // play runs the scenario with a ledger.
 func (s scenario) play(far limiter, seed uint64) outcome {
+	p := s.player(far, seed)
+	p.world.run(s.lasts)
+	return p.outcome
+}
+
+// player is ready to run the scenario.
+func (s scenario) player(far limiter, seed uint64) *player {
 	p := &player{
 		scenario:  s,
 		world:     world{lasts: s.lasts},
@@ -184,8 +191,7 @@ func (s scenario) play(far limiter, seed uint64) outcome {
 	}
 	p.next = p.task()
 	p.world.at(0, p.wake)
-	p.world.run(s.lasts)
-	return p.outcome
+	return p
 }
 
 type player struct {

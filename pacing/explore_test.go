@@ -1,0 +1,115 @@
+package pacing
+
+import (
+	"testing"
+	"time"
+)
+
+// gated is a limiter that refuses a few requests for no reason of its own, as
+// others who use the quota make it.
+type gated struct {
+	limiter
+	refuse int
+}
+
+func (g *gated) admit(now time.Duration, id int, reserve float64) bool {
+	if g.refuse > 0 && id > 0 {
+		g.refuse--
+		return false
+	}
+	return g.limiter.admit(now, id, reserve)
+}
+
+// A throttle that ends the exploration of the minute does not leave it standing
+// for good: not for a whole quota, nor for a part of one, which is explored in
+// no other way any more.
+func TestTheMinuteIsExploredAgain(t *testing.T) {
+	t.Parallel()
+	for _, firm := range []bool{false, true} {
+		s := scenario{configured: Limits{TPM: 400_000, Firm: firm}, work: over, lasts: 30 * time.Minute}
+		far := &gated{limiter: &bucket{size: 10 * time.Second}}
+		p := s.player(far, 1)
+		disturbed := time.Duration(0)
+		for now := time.Duration(0); now < s.lasts; now += time.Second {
+			p.world.run(now)
+			if e := &p.ledger.explore; disturbed == 0 && e.on && e.minute {
+				disturbed, far.refuse = now, 3
+			}
+		}
+		if disturbed == 0 {
+			t.Errorf("firm %v: the minute was never explored", firm)
+		}
+		last := s.lasts - 5*time.Minute
+		if n := p.outcome.sum(tokens, last, s.lasts); n < 0.95*5*400_000 {
+			t.Errorf("firm %v: %.0f tokens in the last five minutes, want 95 %% of 2,000,000", firm, n)
+		}
+	}
+}
+
+// An exploration of the minute ends with the last minute that is refuted: a
+// throttle of an hour later is not its doing.
+func TestExplorationEndsWithTheMinute(t *testing.T) {
+	t.Parallel()
+	s := scenario{configured: Limits{TPM: 400_000}, work: over, lasts: 10 * time.Minute}
+	p := s.player(&bucket{size: 3 * time.Second}, 1)
+	explored := false
+	for now := time.Duration(0); now < s.lasts; now += time.Second {
+		p.world.run(now)
+		e := &p.ledger.explore
+		explored = explored || e.on && e.minute
+		if e.on && e.minute && !p.ledger.minuteStands() {
+			t.Fatalf("at %v the exploration of a minute goes on that is refuted", now)
+		}
+	}
+	if !explored || p.ledger.minuteStands() {
+		t.Errorf("explored %v; a minute stands: %v", explored, p.ledger.minuteStands())
+	}
+}
+
+// What an exploration seemed to owe is forgotten when a bucket throttles it; an
+// oversize charge of before is not.
+func TestOversizeStaysOwed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name        string
+		before      int64 // tokens, started just before
+		least, most time.Duration
+	}{
+		{"an oversize charge", 600_000, 9 * time.Minute, 11 * time.Minute},
+		{"other charges", 30_000, 9 * time.Second, 11 * time.Second},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		now := start.Add(time.Hour)
+		l.advance(now)
+		l.quota[tokens].burst, l.quota[tokens].window.kind = 10*time.Second, neither
+		l.explore.rounds, l.explore.due = 2, 0
+		l.Start(fixed(test.before), now)
+		small := fixed(500)
+		now = now.Add(100 * time.Millisecond)
+		if at := l.When(small, now); at.After(now) {
+			t.Errorf("%s: no exploration for %v", test.name, at.Sub(now))
+		}
+		g := l.Start(small, now)
+		l.Refuse(g, now.Add(30*time.Millisecond))
+		if debt := l.quota[tokens].debt; debt < test.least || debt > test.most {
+			t.Errorf("%s: %v are owed after the throttle, want %v to %v", test.name, debt, test.least, test.most)
+		}
+	}
+}
+
+// A bucket that believes in a larger part of the quota holds no more for that.
+func TestShareEarnsNothingAtOnce(t *testing.T) {
+	t.Parallel()
+	r := replica{cost: 1, burst: minute}
+	r.charge(40 * time.Second) // of 60 s at a share of 1: 20 s are left
+	for _, test := range []struct {
+		by   float64
+		left time.Duration // at that share
+		at   float64
+	}{{-0.5, 20 * time.Second, 0.5}, {0.5, 20 * time.Second, 1}, {-0.9, 6 * time.Second, 0.1}} {
+		r.resize(test.by)
+		if left := time.Duration(test.at*float64(r.burst)) - r.debt; (left - test.left).Abs() > time.Millisecond {
+			t.Errorf("at a share of %v the bucket holds %v, want %v", test.at, left, test.left)
+		}
+	}
+}

@@ -138,8 +138,9 @@ func (l *Ledger) hear(now time.Duration) {
 		}
 		if l.recovery.accepted(w.at) {
 			// What was earned while probes were refused, others took.
+			since := time.Duration(float64(now-w.at) * l.current)
 			for d := range l.quota {
-				l.quota[d].empty(l.current, 0)
+				l.quota[d].empty(l.current, since)
 			}
 		}
 		if w.beyond {

@@ -138,9 +138,9 @@ func FuzzNoTokenLeaks(f *testing.F) {
 // something, is an event.
 func FuzzWhenKeepsItsWord(f *testing.F) {
 	seeds(f)
-	believed := func(l *Ledger) [6]any {
+	believed := func(l *Ledger) [7]any {
 		r, t := &l.quota[requests], &l.quota[tokens]
-		return [...]any{l.share.top, l.explore.to, r.burst, t.burst, r.window.kind, t.window.kind}
+		return [...]any{l.share.top, l.explore.to, r.burst, t.burst, r.window.kind, t.window.kind, l.recovery.stalled()}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := script(data)

@@ -150,14 +150,17 @@ func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 		}
 		// A source may fill what those before it leave, and a lower one 5 % of it
 		// in any case.
-		free := max(capacity-before, (capacity+lowerTurns-1)/lowerTurns-m.held[source])
+		free, here := capacity-before, before
+		if least := (capacity+lowerTurns-1)/lowerTurns - m.held[source]; least > free {
+			free, here = least, m.held[source]
+		}
 		if free <= 0 {
 			continue
 		}
 		anywhere += free
 		if x.brings(m) || d.standsIn(m, x) {
 			want += free
-			held += before
+			held += here
 		}
 	}
 	arriving := d.arriving[source]

@@ -29,6 +29,28 @@ func TestReleasesCountByQueue(t *testing.T) {
 	}
 }
 
+// The lower queue's part is received while the higher one fills all the rest.
+func TestTheLowerQueueIsReceivedInItsPart(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	d := newDispatcher(&Worker{}, Options{
+		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: 300}}}}},
+	})
+	defer d.stop()
+	now = now.Add(2 * time.Minute) // the first is unknown
+	m := d.order[0]
+	m.held[0] = m.capacity(d.hold*3/4, now)
+	part := (m.held[0] + lowerTurns - 1) / lowerTurns
+	if n := d.want(1, &mix{}, now); n != part {
+		t.Errorf("%d wanted of the lower queue, want %d beside the %d of the higher", n, part, m.held[0])
+	}
+	m.held[1] = part
+	if n := d.want(1, &mix{}, now); n != 0 {
+		t.Errorf("%d more wanted of the lower queue, of which %d are held", n, part)
+	}
+}
+
 func TestAMixLooksPastOthers(t *testing.T) {
 	t.Parallel()
 	open, closed := &model{}, &model{}

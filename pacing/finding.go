@@ -11,12 +11,16 @@ const (
 	// Too small: luck is taken for that. Too large: a neighbour's bursts are one
 	// long trouble.
 	steady = 5 * time.Second
-	// minutely is the least that a believed minute must have been seen to admit
+	// atOnce is the least that a believed minute must have been seen to admit
 	// at once. Too small: a bucket of a few seconds, beside which a minute was
 	// never refuted, is measured as one. Too large: a minute is measured as a
 	// bucket.
-	minutely = 5 * time.Second
+	atOnce = 5 * time.Second
 )
+
+// minutely reports whether so much was admitted at once that a minute may be
+// what keeps the pace.
+func (r *replica) minutely() bool { return r.burst > atOnce }
 
 // emptied is when a throttle found the limiter empty.
 type emptied struct {
@@ -63,7 +67,7 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 // minutes reports whether the limiter is believed to count minutes.
 func (l *Ledger) minutes() bool {
 	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.window.kind < neither && q.burst > minutely {
+		if q := &l.quota[d]; q.cost > 0 && q.window.kind < neither && q.minutely() {
 			return true
 		}
 	}
@@ -85,7 +89,7 @@ func (l *Ledger) used() (part float64) {
 // turn returns when the clock's minute is over that is believed to be used up.
 func (l *Ledger) turn() (at time.Duration) {
 	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.window.kind == calendar && q.burst > minutely {
+		if q := &l.quota[d]; q.cost > 0 && q.window.kind == calendar && q.minutely() {
 			at = max(at, q.window.turns())
 		}
 	}

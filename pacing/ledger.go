@@ -191,8 +191,15 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 				continue
 			}
 			// Planned with the larger of reservation and settlement, or what is
-			// in flight settles above the quota.
-			at := q.window.when(max(reserve[d], expect[d])+with[d], all, l.current)
+			// in flight settles above the quota. Where a small bucket keeps the
+			// pace, it is enough to count what is charged.
+			amount := reserve[d] + with[d]
+			if q.minutely() {
+				amount += surplus(reserve[d], expect[d])
+			} else {
+				amount -= q.window.held().extra
+			}
+			at := q.window.when(amount, all, l.current)
 			all, again = max(all, at), again || at > all
 		}
 	}

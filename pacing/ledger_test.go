@@ -143,6 +143,29 @@ func TestSettlementGivesBackOrTakesMore(t *testing.T) {
 	}
 }
 
+// Where a minute may keep the pace, settlements that are still to come are
+// planned for; where a small bucket does, they are left to it.
+func TestSettlementsToComeArePlannedByTheMinute(t *testing.T) {
+	for _, c := range []struct {
+		burst time.Duration
+		full  bool
+	}{{smallest, false}, {minute, true}} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		l.quota[tokens].burst = c.burst
+		l.explore.due = never
+		now := start.Add(2 * time.Minute)
+		over := Charge{Reserve: 100, Expect: 6_000, Input: 50}
+		for range 10 { // a minute's worth in all, of which 1 s was charged
+			now = now.Add(time.Second)
+			l.Start(over, now)
+		}
+		wait := l.When(over, now.Add(time.Second)).Sub(now)
+		if full := wait > 30*time.Second; full != c.full {
+			t.Errorf("with a bucket of %v the next start is %v after ten that settle as a minute", c.burst, wait)
+		}
+	}
+}
+
 func TestRefusalLetsOneProbeIntoTheAir(t *testing.T) {
 	t.Parallel()
 	l := NewLedger(Limits{RPM: 6_000}, start)

@@ -173,8 +173,8 @@ const edge = 2
 // entry is what one slot holds.
 type entry struct {
 	charged time.Duration // reservations in flight, settlements after
-	extra   time.Duration // what is expected to come: settlements above their reservations, and others
-	lost    time.Duration // what the share took off the limit while the slot passed
+	extra   time.Duration // what is expected to come: settlements above their reservations
+	lost    time.Duration // what the share, and others, took off the limit while the slot passed
 }
 
 func (e *entry) add(o entry) {
@@ -243,20 +243,26 @@ func (w *window) advance(now time.Duration, share float64) {
 	}
 }
 
-// limit is what the minute holds in all: the mean of the share over it, not the
-// share now, which after a cut would stop every start until the minute has
-// come down to it.
+// limit is what the minute holds in all for us: the mean of the share over it,
+// not the share now, which after a cut would stop every start until the minute
+// has come down to it.
 func (w *window) limit() time.Duration { return max(minute-w.sum.lost, 0) }
+
+// held returns what counts against the limit.
+func (w *window) held() entry {
+	switch w.kind {
+	case rolling:
+		return w.sum
+	case calendar:
+		return w.turn
+	}
+	return entry{charged: -never / 2}
+}
 
 // room returns what may start now.
 func (w *window) room() time.Duration {
-	switch w.kind {
-	case rolling:
-		return w.limit() - w.sum.charged - w.sum.extra
-	case calendar:
-		return w.limit() - w.turn.charged - w.turn.extra
-	}
-	return never
+	held := w.held()
+	return w.limit() - held.charged - held.extra
 }
 
 // when returns the first time from then on at which the window has room for the
@@ -332,7 +338,7 @@ func (w *window) fill() {
 	if missing <= 0 {
 		return
 	}
-	e := entry{extra: missing / time.Duration(w.head-w.tail+1)}
+	e := entry{lost: missing / time.Duration(w.head-w.tail+1)}
 	for n := w.tail; n <= w.head; n++ {
 		w.change(time.Duration(n)*slot, e)
 	}

@@ -21,6 +21,11 @@ const (
 	// small: estimates that are off refute a true one, and it throttles from
 	// then on. Too large: a bucket of less is held to the minute for good.
 	doubtMinute = 500 * time.Millisecond
+	// doubtRaise is as much of a minute for a quota that was found to be twice
+	// what was configured: how high it is, nobody said. Too small: the clock's
+	// minute of a raised quota is refuted, and the raise lost at each full one.
+	// Too large: that of a raised bucket is not.
+	doubtRaise = 2 * time.Second
 
 	// witnessMost bounds the starts whose acceptance is still open. Too small:
 	// at more than witnessMost/patience starts a second (1,000) nothing is
@@ -156,7 +161,8 @@ func (l *Ledger) learn(w *witness) {
 		if q.cost == 0 {
 			continue
 		}
-		if w.kind[d] < neither && w.charged[d]+w.charge[d] > time.Duration(l.share.top*float64(minute))+doubtMinute {
+		limit := l.share.top*float64(minute) + (l.share.top-1)*float64(doubtRaise)
+		if w.kind[d] < neither && w.charged[d]+w.charge[d] > time.Duration(limit)+doubtMinute {
 			if q.window.kind == w.kind[d] {
 				q.window.kind++
 				l.explore.tried = false // the next kind has hardly been

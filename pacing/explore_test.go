@@ -113,3 +113,28 @@ func TestShareEarnsNothingAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A quota that was found to be higher is not known exactly: a clock's minute of
+// it is refuted by what no doubt about that explains.
+func TestMinuteOfARaisedQuotaIsRefutedLater(t *testing.T) {
+	for _, c := range []struct {
+		top     float64
+		charged time.Duration
+		refuted bool
+	}{
+		{1, minute + doubtMinute, false},
+		{1, minute + doubtMinute + time.Second, true},
+		{explorePace, 2 * minute, false},
+		{explorePace, 2*minute + 3*time.Second, true},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		l.share.top = c.top
+		l.quota[tokens].window.kind = calendar
+		w := witness{kind: [...]minuteKind{tokens: calendar}, charged: [...]time.Duration{tokens: c.charged - time.Second}}
+		w.charge[tokens] = time.Second
+		l.learn(&w)
+		if refuted := l.quota[tokens].window.kind != calendar; refuted != c.refuted {
+			t.Errorf("at %v of the quota %v in a minute refute it: %v, want %v", c.top, c.charged, refuted, c.refuted)
+		}
+	}
+}

@@ -45,7 +45,7 @@ func TestStudy(t *testing.T) {
 		{"7a configured twice too high", scenario{configured: Limits{RPM: 600}, actual: Limits{RPM: 300}, work: short},
 			[...]cell{{99, 35}, {99, 21}, {99, 15}, {99, 15}, {99, 15}, {99, 15}, {99.5, 35}, {99, 15}}},
 		{"7b configured twice too low", scenario{configured: Limits{RPM: 300}, actual: Limits{RPM: 600}, work: short},
-			[...]cell{{96.5, 2}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {98.5, 3}, {96.5, 8}, {98.5, 3}}},
+			[...]cell{{96.5, 2}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {98.5, 3}, {98.5, 3}, {96.5, 8}, {98.5, 3}}},
 		{"8a neighbour", scenario{configured: Limits{RPM: 300}, work: short, neighbour: func(time.Duration) float64 { return 0.4 }},
 			[...]cell{{93, 38}, {99, 20}, {99.5, 30}, {99, 24}, {98.5, 22}, {99, 15}, {98, 40}, {99, 15}}},
 		{"8c neighbour in bursts", scenario{configured: Limits{RPM: 300}, work: short, neighbour: burst},

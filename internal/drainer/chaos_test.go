@@ -37,7 +37,11 @@ func (m *mortal) Do(r *http.Request) (*http.Response, error) {
 
 // A drainer killed at any moment and started again: one result for every job.
 func TestKilledAtAnyMoment(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(12)
+	if raceEnabled {
+		seeds = 4
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inWorld(t, sim(600), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
 				w.cfg.Visibility = 30 * time.Second

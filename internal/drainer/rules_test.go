@@ -574,10 +574,14 @@ func TestSlotsAreLeftToOthers(t *testing.T) {
 // Whatever hangs, the stop ends within the grace, but for the last second of
 // metrics.
 func TestTheStopKeepsItsGrace(t *testing.T) {
+	rpm := 6000
+	if raceEnabled {
+		rpm = 1500
+	}
 	for _, prefix := range []string{"", "S3.", "SQS.", "CloudWatch.", "Bedrock."} {
 		t.Run("hanging "+prefix, func(t *testing.T) {
-			inWorld(t, sim(6000), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 1, func(w *world) {
-				w.enqueueMany(0, 2000, "sonnet", "j")
+			inWorld(t, sim(float64(rpm)), fmt.Sprintf(`{"sonnet":{"routes":[{"model_id":%q,"region":"us-east-1","rpm":%d}]}}`, sonnet, rpm), 1, func(w *world) {
+				w.enqueueMany(0, rpm/3, "sonnet", "j")
 				w.send(0, `{"modle":"x"}`)
 				p := w.drain()
 				time.Sleep(10 * time.Second)

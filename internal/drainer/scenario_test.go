@@ -300,9 +300,9 @@ func TestAMixedQueueDoesNotHoldUpTheFastModel(t *testing.T) {
 	models := sim(300)
 	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":300}]},
 		"nova":{"routes":[{"model_id":"`+nova+`","region":"us-east-1","rpm":1200}]}}`, 1, func(w *world) {
-		n := 1000
+		n := 400
 		if raceEnabled {
-			n = 200
+			n = 100
 		}
 		for i := range n {
 			w.enqueueMany(0, 10, "sonnet", fmt.Sprintf("slow%d-", i))

@@ -1,0 +1,79 @@
+package pacing
+
+import (
+	"testing"
+	"time"
+)
+
+// Between two moments at which a bucket was empty, it earned what was taken.
+func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		limits Limits
+		over   time.Duration
+		takes  int           // requests of a second of the quota
+		burst  time.Duration // what was seen to be admitted at once
+		known  bool
+		part   float64
+	}{
+		{"a bucket", Limits{RPM: 60}, 20 * time.Second, 10, smallest, true, 0.5},
+		{"a bucket of tokens", Limits{TPM: 60_000}, 20 * time.Second, 15, smallest, true, 0.75},
+		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60},
+		{"too long ago", Limits{RPM: 60}, findingMost, 10, smallest, false, 0},
+		{"no quota", Limits{}, 20 * time.Second, 10, smallest, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := NewLedger(c.limits, start)
+			for d := range l.quota {
+				l.quota[d].burst = c.burst
+			}
+			now := start.Add(2 * time.Minute)
+			l.advance(now)
+			for d := range l.quota {
+				l.quota[d].empty(1, 0)
+			}
+			if f := l.find(l.advance(now)); f.known {
+				t.Errorf("the first throttle measured %v", f)
+			}
+			for range c.takes {
+				l.Start(fixed(1_000), now)
+			}
+			now = now.Add(c.over)
+			f := l.find(l.advance(now))
+			if f.known != c.known {
+				t.Fatalf("known: %v, want %v", f.known, c.known)
+			}
+			if !f.known {
+				return
+			}
+			if f.part < c.part-0.001 || f.part > c.part+0.001 {
+				t.Errorf("%.3f of the quota was ours, want %.3f", f.part, c.part)
+			}
+			if f.over != c.over || f.offered < 0.999 || f.offered > 1.001 {
+				t.Errorf("over %v at a share of %.3f, want %v at 1", f.over, f.offered, c.over)
+			}
+		})
+	}
+}
+
+// Only a clock's minute that may be what keeps the pace is waited out.
+func TestTurn(t *testing.T) {
+	for _, c := range []struct {
+		kind  minuteKind
+		burst time.Duration
+		waits bool
+	}{
+		{calendar, minute, true},
+		{calendar, smallest, false},
+		{rolling, minute, false},
+		{neither, minute, false},
+	} {
+		l := NewLedger(Limits{RPM: 60}, start)
+		l.quota[requests].burst, l.quota[requests].window.kind = c.burst, c.kind
+		now := l.advance(start.Add(2*time.Minute + 20*time.Second))
+		at := l.turn() - now
+		if !c.waits && l.turn() != 0 || c.waits && (at < 40*time.Second || at > 41*time.Second) {
+			t.Errorf("%v after %v%v, want a wait of 40 s: %v", at, c.burst, c.kind, c.waits)
+		}
+	}
+}

@@ -21,10 +21,10 @@ const (
 	// small: estimates that are off refute a true one, and it throttles from
 	// then on. Too large: a bucket of less is held to the minute for good.
 	doubtMinute = 500 * time.Millisecond
-	// doubtRaise is as much of a minute for a quota that was found to be twice
-	// what was configured: how high it is, nobody said. Too small: the clock's
-	// minute of a raised quota is refuted, and the raise lost at each full one.
-	// Too large: that of a raised bucket is not.
+	// doubtRaise is how much further above for each whole quota that was found
+	// beyond the configured one: how high it is, nobody said. Too small: the
+	// clock's minute of a raised quota is refuted, and the raise lost at each full
+	// one. Too large: that of a raised bucket is not.
 	doubtRaise = 2 * time.Second
 
 	// witnessMost bounds the starts whose acceptance is still open. Too small:
@@ -168,14 +168,14 @@ func (l *Ledger) learn(w *witness) {
 				l.explore.tried = false // the next kind has hardly been
 			}
 			if l.explore.on && l.explore.minute && !l.minuteStands() {
-				l.explore.end(w.at, l.explore.owed)
+				l.explore.end(l.now, l.explore.owed)
 			}
 		}
 		// One that met a full bucket proves nothing: it may be larger than that.
 		if w.debt[d] > doubt {
 			proved := float64(w.debt[d]+w.charge[d]-doubt) / l.share.top
 			if q.window.kind == neither && proved > float64(minute)*raiseLeast && w.at > l.explore.from+minute {
-				l.raise(w.at)
+				l.raise()
 				return
 			}
 			q.burst = max(q.burst, min(time.Duration(proved), minute))
@@ -187,14 +187,14 @@ func (l *Ledger) learn(w *witness) {
 // lets more than a minute's worth pass beyond its rate, but one by the clock,
 // which lets two. The last minute was all explored, so that what it took is the
 // rate that passes.
-func (l *Ledger) raise(now time.Duration) {
+func (l *Ledger) raise() {
 	top := min(max(l.used(), l.share.top*raiseLeast), l.share.top*explorePace, raiseMost)
 	if l.firm || top <= l.share.top {
-		l.explore.end(now, explorePrice)
+		l.explore.end(l.now, explorePrice)
 		return
 	}
-	l.share.top = top
-	l.current = l.share.top
+	l.share.top, l.share.level = top, 0
+	l.current = top
 	l.forget()
 	for d := range l.quota {
 		q := &l.quota[d]
@@ -301,7 +301,7 @@ func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
 	}
 	gentle := e.gentle(l)
 	if !e.on || e.minute && !gentle {
-		e.on, e.from, e.throttles, e.minute = true, l.now, 0, gentle
+		e.on, e.from, e.throttles, e.minute, e.pace = true, l.now, 0, gentle, 0
 		if gentle {
 			e.tried = true
 		} else {

@@ -18,9 +18,9 @@ const (
 	atOnce = 5 * time.Second
 )
 
-// minutely reports whether so much was admitted at once that a minute may be
-// what keeps the pace.
-func (r *replica) minutely() bool { return r.burst > atOnce }
+// minutely reports whether a minute is believed and so much was admitted at once
+// that it may be what keeps the pace.
+func (r *replica) minutely() bool { return r.window.kind < neither && r.burst > atOnce }
 
 // emptied is when a throttle found the limiter empty.
 type emptied struct {
@@ -57,21 +57,11 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	}
 	if f.known {
 		f.offered = float64(was.offered) / float64(f.over)
-		if l.minutes() {
+		if l.quota[requests].minutely() || l.quota[tokens].minutely() {
 			f.part = l.used()
 		}
 	}
 	return f
-}
-
-// minutes reports whether the limiter is believed to count minutes.
-func (l *Ledger) minutes() bool {
-	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.window.kind < neither && q.minutely() {
-			return true
-		}
-	}
-	return false
 }
 
 // used returns the part of the quota that was taken in the last minute, as far as
@@ -89,7 +79,7 @@ func (l *Ledger) used() (part float64) {
 // turn returns when the clock's minute is over that is believed to be used up.
 func (l *Ledger) turn() (at time.Duration) {
 	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.window.kind == calendar && q.minutely() {
+		if q := &l.quota[d]; q.window.kind == calendar && q.minutely() {
 			at = max(at, q.window.turns())
 		}
 	}

@@ -22,8 +22,8 @@ const (
 
 const (
 	// openMost bounds the grants that can be told apart: one that is still open
-	// when so many others have started after it is forgotten, as if cancelled
-	// then. At 10,000 RPM that is more than six minutes. Too small: late
+	// when so many others have started after it is forgotten: its charge stays
+	// as it was reserved. At 10,000 RPM that is more than six minutes. Too small: late
 	// settlements are lost, and with them a refund. Too large: memory, a bit
 	// each.
 	openMost = 1 << 16
@@ -164,7 +164,8 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 func surplus(reserve, expect time.Duration) time.Duration { return max(expect-reserve, 0) }
 
 // safe returns when, from a time on, every shape that stands permits the charge:
-// the buckets, and with them the rolling minute.
+// the buckets, and with them the minute, the time between oversize starts, and
+// the number in flight of an unpaced quota.
 func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
 	// How far the debts may be off, without and with this charge.
@@ -193,13 +194,11 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota. Where a small bucket keeps the
 			// pace, it is enough to count what is charged.
-			amount := reserve[d] + with[d]
-			if q.minutely() {
+			amount, planned := reserve[d]+with[d], q.minutely()
+			if planned {
 				amount += surplus(reserve[d], expect[d])
-			} else {
-				amount -= q.window.held().extra
 			}
-			at := q.window.when(amount, all, l.current)
+			at := q.window.when(amount, all, l.current, planned)
 			all, again = max(all, at), again || at > all
 		}
 	}
@@ -370,7 +369,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 				// What a rolling minute would not have permitted: the clocks differ.
 				w.kind, l.explore.tried = rolling, true
 			}
-			w.fill()
+			w.fill(l.quota[d].minutely())
 		}
 	}
 	f := l.find(now)
@@ -459,7 +458,7 @@ func (l *Ledger) View(now time.Time) View {
 // level returns what the strictest shape that stands has room for.
 func (r *replica) level(share float64) time.Duration {
 	level := time.Duration(share*float64(r.burst)) - max(r.debt, 0)
-	return min(level, r.window.room())
+	return min(level, r.window.room(r.minutely()))
 }
 
 // shape names what is believed of the limiter.

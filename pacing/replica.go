@@ -47,7 +47,7 @@ type replica struct {
 	// one number mirrors every bucket, and its size is only a threshold. The
 	// network hides the order of events, hence two bounds: debt, the most it
 	// can be, permits; least, the least it can be, is evidence.
-	debt  time.Duration // below 0: for how long the bucket has been full
+	debt  time.Duration // below 0: for how long the bucket has been full, or what it dropped
 	least time.Duration
 	took  time.Duration // by how much charges and refunds have changed the debt in all
 
@@ -101,10 +101,16 @@ func (r *replica) owe(debt time.Duration) {
 	r.debt = debt
 }
 
-// refund gives back what a settlement left of a reservation. late is what was started too recently to be sure that it reached the limiter
-// before the refund was made: a bucket that was full then has dropped the rest.
+// refund gives back what a settlement left of a reservation. late is what was
+// started too recently to be sure that it reached the limiter before the refund
+// was made: a bucket that was full then has dropped the rest. Where nothing was,
+// the more it dropped, the surer it is full.
 func (r *replica) refund(amount, late time.Duration) {
-	r.owe(max(r.debt-amount, min(r.debt, late)))
+	debt := max(r.debt-amount, -minute)
+	if late > 0 {
+		debt = max(debt, min(r.debt, late))
+	}
+	r.owe(debt)
 	r.least = max(r.least-amount, 0)
 }
 
@@ -143,7 +149,7 @@ type window struct {
 	log        [slots]entry
 	tail, head int64 // the slots in the log, numbered from the epoch
 	sum        entry // of the rolling minute
-	turn       entry // of the clock's minute
+	turn       entry // of the clock's minute; its lost is not kept
 	first      int64 // the first slot that may be of it
 	kind       minuteKind
 }
@@ -174,20 +180,35 @@ const edge = 2
 type entry struct {
 	charged time.Duration // reservations in flight, settlements after
 	extra   time.Duration // what is expected to come: settlements above their reservations
-	lost    time.Duration // what the share, and others, took off the limit while the slot passed
+	others  time.Duration // what others took, as throttles said
+	lost    time.Duration // what the share took off the limit while the slot passed
 }
 
 func (e *entry) add(o entry) {
 	e.charged += o.charged
 	e.extra += o.extra
+	e.others += o.others
 	e.lost += o.lost
 }
 
 func (e *entry) sub(o entry) {
 	e.charged -= o.charged
 	e.extra -= o.extra
+	e.others -= o.others
 	e.lost -= o.lost
 }
+
+// counts returns what takes from the limit: with the settlements that are still
+// to come, where they are planned.
+func (e *entry) counts(planned bool) time.Duration {
+	if planned {
+		return e.charged + e.others + e.extra
+	}
+	return e.charged + e.others
+}
+
+// lostAt is what a share takes off a slot.
+func lostAt(share float64) time.Duration { return time.Duration((1 - share) * float64(slot)) }
 
 // newWindow returns a window that is full, charged evenly: the minute before
 // birth is unknown.
@@ -232,7 +253,7 @@ func (w *window) advance(now time.Duration, share float64) {
 		w.log[w.tail%slots] = entry{}
 	}
 	w.tail = tail
-	lost := time.Duration((1 - share) * float64(slot))
+	lost := lostAt(share)
 	for w.head = max(w.head, tail-1); w.head < head; {
 		w.head++
 		w.log[w.head%slots] = entry{lost: lost}
@@ -243,48 +264,42 @@ func (w *window) advance(now time.Duration, share float64) {
 	}
 }
 
-// limit is what the minute holds in all for us: the mean of the share over it,
-// not the share now, which after a cut would stop every start until the minute
-// has come down to it.
+// limit is what the minute holds in all: the mean of the share over it, not the
+// share now, which after a cut would stop every start until the minute has
+// come down to it.
 func (w *window) limit() time.Duration { return max(minute-w.sum.lost, 0) }
 
-// held returns what counts against the limit.
-func (w *window) held() entry {
+// room returns what may start now.
+func (w *window) room(planned bool) time.Duration {
 	switch w.kind {
 	case rolling:
-		return w.sum
+		return w.limit() - w.sum.counts(planned)
 	case calendar:
-		return w.turn
+		return w.limit() - w.turn.counts(planned)
 	}
-	return entry{charged: -never / 2}
-}
-
-// room returns what may start now.
-func (w *window) room() time.Duration {
-	held := w.held()
-	return w.limit() - held.charged - held.extra
+	return never
 }
 
 // when returns the first time from then on at which the window has room for the
 // amount, as things stand. An amount larger than the limit needs all of it.
-func (w *window) when(amount, from time.Duration, share float64) time.Duration {
+func (w *window) when(amount, from time.Duration, share float64, planned bool) time.Duration {
 	if w.kind != rolling {
-		if min(amount, w.limit()) <= w.room() {
+		if min(amount, w.limit()) <= w.room(planned) {
 			return from
 		}
 		return max(from, w.turns())
 	}
-	if share == 1 && w.sum.lost == 0 && amount <= w.room() {
+	if share == 1 && w.sum.lost == 0 && amount <= w.room(planned) {
 		return from // later there is no less
 	}
 	sum, n, at := w.sum, w.tail, from
 	for gone := oldest(from); n <= w.head && n < gone; n++ {
 		sum.sub(w.log[n%slots])
 	}
-	lost := time.Duration((1 - share) * float64(slot))
+	lost := lostAt(share)
 	for {
 		limit := max(minute-sum.lost-time.Duration(int64(at/slot)-w.head)*lost, 0)
-		if sum.charged+sum.extra+min(amount, limit) <= limit || n > w.head {
+		if sum.counts(planned)+min(amount, limit) <= limit || n > w.head {
 			return at
 		}
 		sum.sub(w.log[n%slots])
@@ -322,23 +337,25 @@ func (w *window) surely(now time.Duration) time.Duration {
 	return sum
 }
 
-// rebase believes that the share was this through the whole minute.
+// rebase believes that the share was this through the whole minute, and nothing
+// others'.
 func (w *window) rebase(share float64) {
-	w.sum.lost = 0
+	w.sum.lost, w.sum.others, w.turn.others = 0, 0, 0
 	for n := w.tail; n <= w.head; n++ {
-		w.log[n%slots].lost = time.Duration((1 - share) * float64(slot))
+		w.log[n%slots].others = 0
+		w.log[n%slots].lost = lostAt(share)
 		w.sum.lost += w.log[n%slots].lost
 	}
 }
 
-// fill takes the window to be full now, as a throttle says: what is missing was
-// charged by others, evenly over the minute.
-func (w *window) fill() {
-	missing := w.limit() - w.sum.charged - w.sum.extra
+// fill takes the window to be full now, as a throttle says: what is missing went
+// to others, evenly over the minute.
+func (w *window) fill(planned bool) {
+	missing := w.limit() - w.sum.counts(planned)
 	if missing <= 0 {
 		return
 	}
-	e := entry{lost: missing / time.Duration(w.head-w.tail+1)}
+	e := entry{others: missing / time.Duration(w.head-w.tail+1)}
 	for n := w.tail; n <= w.head; n++ {
 		w.change(time.Duration(n)*slot, e)
 	}

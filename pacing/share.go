@@ -49,7 +49,8 @@ const (
 	// on a rolling minute beside a neighbour: 82 % at 0, 95 at this). Too large: it
 	// takes longer.
 	sure = 0.95
-	// Too small a chance: nothing is ever taken not to fall. Too large: a
+	// chance is the part by which a finding must be below the last one to count as
+	// fallen. Too small: nothing is ever taken not to fall. Too large: a
 	// neighbour that comes slowly is not followed.
 	chance = 0.01
 	// usedLeast bounds what a cut may take because less was in use. Too small:
@@ -70,7 +71,7 @@ type share struct {
 	level float64 // what the share creeps back to after the last cut; 0 while whole
 	met   float64 // the level of the last cut
 	part  float64 // what was ours by the last finding
-	least float64 // no cut below it
+	least float64 // no finding takes the level below it
 	depth float64 // the part of level that the last cut took
 	cutAt time.Duration
 	cuts  int // in a row

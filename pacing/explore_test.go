@@ -117,6 +117,7 @@ func TestShareEarnsNothingAtOnce(t *testing.T) {
 // A quota that was found to be higher is not known exactly: a clock's minute of
 // it is refuted by what no doubt about that explains.
 func TestMinuteOfARaisedQuotaIsRefutedLater(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		top     float64
 		charged time.Duration

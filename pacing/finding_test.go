@@ -7,6 +7,7 @@ import (
 
 // Between two moments at which a bucket was empty, it earned what was taken.
 func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		limits Limits
@@ -58,6 +59,7 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 
 // Only a clock's minute that may be what keeps the pace is waited out.
 func TestTurn(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		kind  minuteKind
 		burst time.Duration

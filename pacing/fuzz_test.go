@@ -159,9 +159,9 @@ func FuzzWhenKeepsItsWord(f *testing.F) {
 	})
 }
 
-// FuzzQuotaIsKept: while nothing is explored, no 60 seconds hold more than the
-// quota, and a bucket of one second never overflows: what the strictest shapes
-// demand. Only a charge above the whole minute is let through, alone.
+// FuzzQuotaIsKept: while nothing is explored, no start is refused by a rolling
+// minute, nor by a bucket of one second: the strictest shapes. Only a charge above
+// the whole minute is let through, alone.
 func FuzzQuotaIsKept(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -21,8 +21,8 @@ func (c Cause) String() string {
 // probes holds each cause's first and longest interval between probes.
 //
 // Broken: a blip of a few seconds should cost little more than itself, and a
-// long outage one request a minute. Parked: nobody knows when the day ends
-// (aws-facts A5), and each probe is a throttle in somebody's alarm. Stopped: a
+// long outage one request a minute. Parked: AWS does not say when the day
+// ends, and each probe is a throttle in somebody's alarm. Stopped: a
 // person is mending a policy and waits for the effect.
 var probes = [...]struct{ first, longest time.Duration }{
 	Broken:  {5 * time.Second, time.Minute},

@@ -59,7 +59,6 @@ type Ledger struct {
 	current float64 // the share now
 
 	next     uint64 // the number of the next grant; grants begin at 1
-	known    uint64 // the first grant that these replicas were charged with
 	open     [openMost / 64]uint64
 	inFlight int
 	variance float64 // of the reservations in flight: the sum of their squared doubts, in tokens
@@ -95,28 +94,16 @@ func NewLedger(limits Limits, now time.Time) Ledger {
 	// The epoch lies far enough back that the unknown minute has positive
 	// times.
 	born := 2*minute + now.Sub(now.Truncate(minute))
-	l := Ledger{epoch: now.Add(-born), next: 1}
-	l.begin(limits, born)
-	return l
-}
-
-// SetLimits changes the quota. What the old one was charged becomes part of an
-// unknown minute, and what was learned is forgotten; grants stay open.
-func (l *Ledger) SetLimits(limits Limits, now time.Time) {
-	l.begin(limits, l.advance(now))
-}
-
-func (l *Ledger) begin(limits Limits, now time.Duration) {
-	*l = Ledger{
-		epoch: l.epoch, born: now, now: now,
-		quota:   [...]replica{newReplica(limits.RPM, now), newReplica(limits.TPM, now)},
-		share:   share{top: 1, whole: now},
-		firm:    limits.Firm,
-		current: 1,
-		next:    l.next, known: l.next, open: l.open, inFlight: l.inFlight, variance: l.variance,
+	return Ledger{
+		epoch: now.Add(-born), born: born, now: born,
+		quota:     [...]replica{newReplica(limits.RPM, born), newReplica(limits.TPM, born)},
+		share:     share{top: 1, whole: born},
+		firm:      limits.Firm,
+		current:   1,
+		next:      1,
 		witnesses: newWitnesses(),
-		explore:   newExploration(now),
-		recovery:  recovery{since: now - minute}, slippedAt: now,
+		explore:   newExploration(born),
+		recovery:  recovery{since: born - minute}, slippedAt: born,
 	}
 }
 
@@ -181,7 +168,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 		}
 	}
 	all = buckets
-	if l.oversize(reserve) {
+	if l.Oversize(c) {
 		all = max(all, l.oversizeAt)
 	}
 	for again := true; again; { // room in one window can be gone when the other has some
@@ -235,7 +222,7 @@ func (l *Ledger) When(c Charge, now time.Time) time.Time {
 func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	t := l.advance(now)
 	reserve, expect := l.costs(c)
-	g := Grant{id: l.next, at: t, charge: c, oversize: l.oversize(reserve)}
+	g := Grant{id: l.next, at: t, charge: c, oversize: l.Oversize(c)}
 	if buckets, at := l.safe(c, t); at > t && !g.oversize {
 		g.beyond = l.explore.begin(l, buckets, at)
 	}
@@ -309,9 +296,6 @@ func (l *Ledger) Cancel(g Grant, now time.Time) {
 }
 
 func (l *Ledger) settle(g Grant, settled int64, now time.Duration) {
-	if g.id < l.known {
-		return
-	}
 	reserve, expect := l.costs(g.charge)
 	late := l.witnesses.since(now - lag)
 	d := tokens // a request stays charged
@@ -332,9 +316,6 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 		return
 	}
 	t := l.advance(now)
-	if g.id < l.known {
-		return
-	}
 	reserve, expect := l.costs(g.charge)
 	for d := range l.quota {
 		q := &l.quota[d]
@@ -408,15 +389,8 @@ func (l *Ledger) Forecast(n, settled float64) time.Duration {
 	return time.Duration(min(cost/l.current, float64(365*24*time.Hour)))
 }
 
-// Oversize reports whether the charge is larger than the ledger's whole minute.
-func (l *Ledger) Oversize(c Charge) bool {
-	reserve, _ := l.costs(c)
-	return l.oversize(reserve)
-}
-
-func (l *Ledger) oversize(reserve [dimensions]time.Duration) bool {
-	return max(reserve[requests], reserve[tokens]) > minute
-}
+// Oversize reports whether the charge is more than the tokens of a whole minute.
+func (l *Ledger) Oversize(c Charge) bool { return l.quota[tokens].time(c.Reserve) > minute }
 
 func (l *Ledger) unpaced() bool {
 	return l.quota[requests].cost == 0 && l.quota[tokens].cost == 0

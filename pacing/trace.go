@@ -26,7 +26,7 @@ type Event struct {
 
 	Share  float64 `json:"share"`
 	Bucket float64 `json:"bucket"` // what the limiter is believed to hold, in seconds of the quota
-	Minute bool    `json:"minute"` // and a rolling minute beside that
+	Minute bool    `json:"minute"` // and a minute, rolling or by the clock, beside that
 	// Next is how long the next request of the same charge has to wait, in
 	// seconds: what When would answer.
 	Next float64 `json:"next"`

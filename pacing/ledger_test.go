@@ -214,10 +214,10 @@ func TestRefusalLetsOneProbeIntoTheAir(t *testing.T) {
 	first, second := l.Start(fixed(1), now), l.Start(fixed(1), now)
 	l.Refuse(first, now)
 	l.Refuse(second, now)
-	if at := l.When(fixed(1), now); at.Sub(now) > 100*time.Millisecond {
+	if at := l.When(fixed(1), now); at.Sub(now) > pauseFirst {
 		t.Fatalf("the probe waits %v", at.Sub(now))
 	}
-	now = now.Add(100 * time.Millisecond)
+	now = now.Add(pauseFirst)
 	l.Start(fixed(1), now)
 	wait := l.When(fixed(1), now).Sub(now)
 	if wait < patienceLeast || wait > patienceLeast+time.Millisecond {

@@ -43,7 +43,7 @@ func TestStudy(t *testing.T) {
 		{"5 mixed sizes", scenario{configured: Limits{TPM: 3_000_000}, work: mixed},
 			[...]cell{{98.5, 4}, {99, 3}, {99, 3}, {99, 3}, {95, 3}, {95, 3}, {98.5, 4}, {95, 3}}},
 		{"7a configured twice too high", scenario{configured: Limits{RPM: 600}, actual: Limits{RPM: 300}, work: short},
-			[...]cell{{99, 35}, {99, 21}, {99, 15}, {99, 15}, {99, 15}, {99, 15}, {99.5, 35}, {99, 15}}},
+			[...]cell{{97, 27}, {99, 25}, {99, 15}, {99, 15}, {99, 15}, {99, 15}, {99.5, 27}, {99, 15}}},
 		{"7b configured twice too low", scenario{configured: Limits{RPM: 300}, actual: Limits{RPM: 600}, work: short},
 			[...]cell{{96.5, 2}, {99.5, 3}, {99.5, 3}, {99.5, 3}, {98.5, 3}, {98.5, 3}, {96.5, 8}, {98.5, 3}}},
 		{"8a neighbour", scenario{configured: Limits{RPM: 300}, work: short, neighbour: func(time.Duration) float64 { return 0.4 }},

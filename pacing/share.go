@@ -43,6 +43,12 @@ const (
 	// one of them. Too large: what a neighbour took in his first seconds is not
 	// seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
+	// clearly is how far above the last level the share must have been, on average,
+	// for a throttle to tell that the others had gone. Too small: half of a small
+	// excess is luck, and a steady neighbour is asked again within seconds (on a
+	// bucket of 2 s, with four fifths taken, up to twice the throttles at 1). Too
+	// large: bursts of a neighbour are one long trouble.
+	clearly = 1.25
 	// sure is the part of what was ours that a cut leaves, where that has not
 	// fallen, by more than chance, since the throttle before. Too small: while an
 	// overshoot is worked off, throttles go on and cost share (over-reserved work
@@ -105,7 +111,7 @@ func (s *share) at(now time.Duration) float64 {
 // would have been at the last level, the others had gone, and the trouble is
 // new.
 func (s *share) heed(now time.Duration, f finding) {
-	lasting := f.known && f.over > steady && f.offered > s.met
+	lasting := f.known && f.over > steady && f.offered > s.met*clearly
 	if !f.known && s.level == 0 || lasting && f.part > (f.offered+s.met)/2 {
 		s.since = now
 	}

@@ -92,6 +92,7 @@ func TestShareHold(t *testing.T) {
 		{"whole, but not ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.5}, holdLeast},
 		{"whole, and ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.8}, holdFirst},
 		{"ours, by luck", time.Hour, 20 * time.Second, 0, 999, finding{true, 2 * time.Second, 0.9, 0.8}, holdLeast},
+		{"hardly above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{true, 20 * time.Second, 0.55, 0.54}, holdLeast},
 		{"not above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{true, 20 * time.Second, 0.45, 0.5}, holdLeast},
 	} {
 		now := 2 * time.Hour

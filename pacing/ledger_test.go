@@ -143,6 +143,21 @@ func TestSettlementGivesBackOrTakesMore(t *testing.T) {
 	}
 }
 
+// A refund that overfills the bucket leaves no doubt that it is full.
+func TestARefundThatOverfillsIsSure(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{TPM: 60_000}, start)
+	l.explore.due = never
+	now := start.Add(time.Hour)
+	big := fixed(3_000) // more than the bucket: it needs a full one
+	g := l.Start(big, now)
+	now = now.Add(2 * time.Second)
+	l.Settle(g, 100, now)
+	if at := l.When(big, now); at.After(now) {
+		t.Errorf("a bucket that dropped two seconds is waited for, for %v", at.Sub(now))
+	}
+}
+
 // Where a minute may keep the pace, settlements that are still to come are
 // planned for; where a small bucket does, they are left to it.
 func TestSettlementsToComeArePlannedByTheMinute(t *testing.T) {

@@ -13,8 +13,8 @@ const (
 	// jitter is the largest minus the smallest one-way delay of the network: a
 	// request can reach the limiter that much earlier, relative to another,
 	// than it was sent. Permission keeps this margin. Too small: a full replica
-	// is 76 throttles per 1,000 on a rolling minute (measured). Too
-	// large: a bucket of one second loses its worth in goodput, 0.7 % at 45 ms.
+	// is 76 throttles per 1,000 on a rolling minute (measured). Too large: a
+	// bucket of one second loses its worth in goodput, 0.7 % at 45 ms.
 	jitter = 45 * time.Millisecond
 
 	// lag is twice the largest one-way delay: for so long a refund that the

@@ -8,16 +8,21 @@ import (
 	"github.com/sluicehq/sluice/pacing"
 )
 
+// twoQueues is a dispatcher of one model that two queues bring jobs for, when its
+// first minute is over.
+func twoQueues(t *testing.T, rpm float64) (d *dispatcher, now time.Time) {
+	d = newDispatcher(&Worker{}, Options{
+		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: rpm}}}}},
+	})
+	t.Cleanup(d.stop)
+	return d, time.Now().Add(2 * time.Minute)
+}
+
 // What is released of one queue is no reason to receive another less.
 func TestReleasesCountByQueue(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	d := newDispatcher(&Worker{}, Options{
-		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
-		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: 6000}}}}},
-	})
-	defer d.stop()
-	now = now.Add(2 * time.Minute) // the first is unknown
+	d, now := twoQueues(t, 6000)
 	for range maxReleased {
 		d.away(&task{source: 0}, time.Hour)
 	}
@@ -32,13 +37,7 @@ func TestReleasesCountByQueue(t *testing.T) {
 // The lower queue's part is received while the higher one fills all the rest.
 func TestTheLowerQueueIsReceivedInItsPart(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	d := newDispatcher(&Worker{}, Options{
-		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
-		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: 300}}}}},
-	})
-	defer d.stop()
-	now = now.Add(2 * time.Minute) // the first is unknown
+	d, now := twoQueues(t, 300)
 	m := d.order[0]
 	m.held[0] = m.capacity(d.hold*3/4, now)
 	part := (m.held[0] + lowerTurns - 1) / lowerTurns

@@ -87,6 +87,7 @@ type model struct {
 	charge   pacing.Charge // what a job costs on average
 	took     time.Duration // what an invocation takes on average
 	horizon  time.Time     // where the forecast of released jobs ends
+	away     int           // released jobs that are not yet due
 	stalled  time.Time     // since when jobs are released and none starts; zero: they do
 	bound    bool          // since the last pump, the quota was the limit
 	pass     uint64        // the pass of pump that found that its first task can't start

@@ -59,7 +59,7 @@ func (m *model) out() bool {
 }
 
 // each is how long one average job takes of the model's routes at their present
-// pace; 0 where nothing limits them.
+// pace, at most never; 0 where nothing limits them.
 func (m *model) each() time.Duration {
 	var perSecond float64
 	for _, r := range m.routes {
@@ -72,10 +72,7 @@ func (m *model) each() time.Duration {
 		}
 		perSecond += 1 / d.Seconds()
 	}
-	if perSecond == 0 {
-		return never
-	}
-	return time.Duration(float64(time.Second) / perSecond)
+	return time.Duration(min(float64(time.Second)/perSecond, float64(never)))
 }
 
 // soonest is the earliest start on any route, of the task or, without one, of an
@@ -99,7 +96,7 @@ func (m *model) soonest(t *task, now time.Time) time.Time {
 func (m *model) wait(t *task, now time.Time) time.Duration {
 	wait := m.soonest(t, now).Sub(now)
 	if n := m.ahead(t); n > 0 {
-		wait += min(never, time.Duration(n)*min(m.each(), never/maxReleased))
+		wait += min(never, time.Duration(n)*m.each())
 	}
 	return wait
 }
@@ -197,13 +194,24 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	if m.open() && m.oversize(t) {
 		delay = m.soonest(t, now).Sub(now) - d.hold // the whole minute that it needs is nobody else's place
 	} else if m.open() {
-		// Before its place, since the pace can rise and a release can't be called
-		// back: in sight too early, it waits in the queue for room. And together
-		// with its neighbours there: one receive brings them back.
-		m.horizon = later(m.horizon, now.Add(m.wait(t, now)))
-		lead := d.hold + m.horizon.Sub(now)/8
-		delay = m.horizon.Add(-lead).Truncate(max(d.hold/2, time.Second)).Sub(now)
-		m.horizon = m.horizon.Add(min(m.each(), never/maxReleased))
+		// Its place is the next after those of the jobs that are away; or one that
+		// was left empty, since they come back before theirs: the pace can rise, a
+		// release can't be called back, and in sight too early, it waits in the
+		// queue for room. And together with its neighbours there: one receive
+		// brings them back.
+		for i := range d.released {
+			d.released[i].due(now)
+		}
+		first, each := now.Add(m.wait(t, now)), m.each()
+		m.horizon = later(m.horizon, first)
+		place := m.horizon
+		if room := place.Sub(first); time.Duration(m.away)*each < room && room > d.hold {
+			place = place.Add(-time.Duration(rand.Float64() * float64(room-d.hold)))
+		} else {
+			m.horizon = earlier(place.Add(each), now.Add(never))
+		}
+		lead := d.hold + place.Sub(now)/8
+		delay = place.Add(-lead).Truncate(max(d.hold/2, time.Second)).Sub(now)
 	} else {
 		delay = jitter(min(m.soonest(nil, now).Sub(now), slowestFloor))
 	}
@@ -225,7 +233,10 @@ func (m *model) oversize(t *task) bool {
 func (d *dispatcher) away(t *task, delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.released[t.source].add(time.Now().Add(delay), t.submitted)
+	if t.heldBy != nil {
+		t.heldBy.away++
+	}
+	heap.Push(&d.released[t.source], absence{time.Now().Add(delay), t.submitted, t.heldBy})
 }
 
 // floor is the shortest release since something is stuck: it doubles, as the
@@ -260,16 +271,19 @@ func later(a, b time.Time) time.Time {
 
 // releases remembers what was released here and is not yet due: SQS's own age
 // of the oldest message is blind after three receives.
-type releases []struct{ due, submitted time.Time }
+type releases []absence
 
-func (r *releases) add(due, submitted time.Time) {
-	heap.Push(r, struct{ due, submitted time.Time }{due, submitted})
+type absence struct {
+	due, submitted time.Time
+	model          *model // that it waits for; nil: none that is known
 }
 
 // due drops what has come back and counts the rest.
 func (r *releases) due(now time.Time) int {
 	for len(*r) > 0 && !(*r)[0].due.After(now) {
-		heap.Pop(r)
+		if m := heap.Pop(r).(absence).model; m != nil {
+			m.away--
+		}
 	}
 	return len(*r)
 }
@@ -277,7 +291,7 @@ func (r *releases) due(now time.Time) int {
 func (r releases) Len() int           { return len(r) }
 func (r releases) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
 func (r releases) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *releases) Push(x any)        { *r = append(*r, x.(struct{ due, submitted time.Time })) }
+func (r *releases) Push(x any)        { *r = append(*r, x.(absence)) }
 func (r *releases) Pop() any {
 	old := *r
 	last := old[len(old)-1]

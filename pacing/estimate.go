@@ -23,6 +23,9 @@ func (u Usage) Settlement(burndown float64) int64 {
 	return u.Input + u.CacheWrite + int64(math.Ceil(float64(u.Output)*burndown))
 }
 
+// Read is the input in all, as the reservation counts it: cache reads too.
+func (u Usage) Read() int64 { return u.Input + u.CacheRead + u.CacheWrite }
+
 // Charge is what one request will cost, in tokens.
 type Charge struct {
 	Reserve int64 // input + max_tokens, taken when it starts
@@ -129,7 +132,7 @@ func (e *Estimator) Estimate(s Size, tenant string) Charge {
 
 // Learn takes what a request of that size turned out to consume.
 func (e *Estimator) Learn(s Size, tenant string, u Usage) {
-	read := float64(u.Input + u.CacheRead + u.CacheWrite)
+	read := float64(u.Read())
 	if read <= 0 {
 		return
 	}

@@ -25,7 +25,7 @@ func Example() {
 		grant := ledger.Start(charge, now)
 
 		usage := pacing.Usage{Input: 520, Output: 90} // from the answer
-		ledger.Settle(grant, usage.Settlement(5), now)
+		ledger.Settle(grant, usage.Settlement(5), usage.Read(), now)
 		estimator.Learn(size, "tenant", usage)
 	}
 	fmt.Println(ledger.View(now).Tokens, "tokens")

@@ -89,7 +89,7 @@ func (s *script) play(t *testing.T) (Ledger, []Grant, time.Time) {
 func end(l *Ledger, g Grant, how int, settled int64, now time.Time) {
 	switch how {
 	case 0:
-		l.Settle(g, settled, now)
+		l.Settle(g, settled, 0, now)
 	case 1:
 		l.Refuse(g, now)
 	case 2:
@@ -105,7 +105,7 @@ func FuzzNoTokenLeaks(f *testing.F) {
 		s := script(data)
 		l, open, now := s.play(t)
 		for _, g := range open {
-			l.Settle(g, g.charge.Reserve, now)
+			l.Settle(g, g.charge.Reserve, 0, now)
 		}
 		// What a bucket owes after charges far above the quota is paid off by
 		// and by.
@@ -189,7 +189,7 @@ func FuzzQuotaIsKept(f *testing.F) {
 				settled := max(g.charge.Expect, g.charge.Reserve) * int64(s.take(256)) / 255
 				second.settle(int(g.id), float64(g.charge.Reserve), float64(settled))
 				minute.settle(int(g.id), float64(g.charge.Reserve), float64(settled))
-				l.Settle(g, settled, now)
+				l.Settle(g, settled, 0, now)
 			default:
 				c := s.charge()
 				if l.Oversize(c) {

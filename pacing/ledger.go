@@ -62,6 +62,10 @@ type Ledger struct {
 	open     [openMost / 64]uint64
 	inFlight int
 	variance float64 // of the reservations in flight: the sum of their squared doubts, in tokens
+	// A bucket that is full has forgotten what it was owed, and by how much those
+	// reservations were off.
+	full  time.Duration // when the tokens' bucket was surely full, last
+	fresh float64       // the variance of what was started since
 
 	witnesses witnesses
 	explore   exploration
@@ -113,6 +117,9 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 	for d := range l.quota {
 		l.quota[d].earn(now-l.now, l.current, l.share.top)
 	}
+	if q := &l.quota[tokens]; q.debt < 0 && q.debt+jitter+q.time(apart(l.fresh, 0)) <= 0 {
+		l.full, l.fresh = now, 0
+	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
 	if l.recovery.stalled() {
 		l.share.cutAt += now - l.now // nothing is learned meanwhile
@@ -155,9 +162,12 @@ func surplus(reserve, expect time.Duration) time.Duration { return max(expect-re
 // the number in flight of an unpaced quota.
 func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration) {
 	reserve, expect := l.costs(c)
-	// How far the debts may be off, without and with this charge.
-	without := [...]time.Duration{tokens: l.quota[tokens].time(l.doubt(0))}
-	with := [...]time.Duration{tokens: l.quota[tokens].time(l.doubt(c.Doubt))}
+	// How far the debts may be off, without and with this charge, and the minute
+	// with it.
+	off := func(variance float64, own int64) [dimensions]time.Duration {
+		return [...]time.Duration{tokens: l.quota[tokens].time(apart(variance, own))}
+	}
+	without, with, whole := off(l.fresh, 0), off(l.fresh, c.Doubt), off(l.variance, c.Doubt)
 	buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
@@ -181,7 +191,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 			// Planned with the larger of reservation and settlement, or what is
 			// in flight settles above the quota. Where a small bucket keeps the
 			// pace, it is enough to count what is charged.
-			amount, planned := reserve[d]+with[d], q.minutely()
+			amount, planned := reserve[d]+whole[d], q.minutely()
 			if planned {
 				amount += surplus(reserve[d], expect[d])
 			}
@@ -195,10 +205,10 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 	return buckets, all
 }
 
-// doubt returns how many tokens more than estimated those in flight may be, and
-// one with that doubt.
-func (l *Ledger) doubt(own int64) int64 {
-	return int64(sigmas * math.Sqrt(l.variance+float64(own)*float64(own)))
+// apart returns how many tokens more than estimated reservations of that variance
+// may be, with one of that doubt among them.
+func apart(variance float64, own int64) int64 {
+	return int64(sigmas * math.Sqrt(variance+float64(own)*float64(own)))
 }
 
 // When returns the earliest time at which the charge may start, as things
@@ -248,7 +258,8 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	} else { // this start forgets the grant openMost before it, and takes its place
 		l.variance -= l.variance / float64(l.inFlight)
 	}
-	l.variance += float64(c.Doubt) * float64(c.Doubt)
+	l.variance += square(c.Doubt)
+	l.fresh += square(c.Doubt)
 	return g
 }
 
@@ -263,23 +274,33 @@ func (l *Ledger) close(g Grant) bool {
 	}
 	*bit &^= 1 << (g.id % 64)
 	l.inFlight--
-	if l.variance -= float64(g.charge.Doubt) * float64(g.charge.Doubt); l.inFlight == 0 {
+	if l.variance -= square(g.charge.Doubt); l.inFlight == 0 {
 		l.variance = 0 // what rounding left
 	}
 	l.variance = max(l.variance, 0)
+	if g.at >= l.full {
+		l.fresh = max(l.fresh-square(g.charge.Doubt), 0)
+	}
 	return true
 }
 
-// Settle ends a grant whose request was answered, with what that was charged,
-// in tokens.
-func (l *Ledger) Settle(g Grant, settled int64, now time.Time) {
+func square(n int64) float64 { return float64(n) * float64(n) }
+
+// Settle ends a grant whose request was answered, with what that was charged, and
+// what its input turned out to be, cached or not, both in tokens; the input is 0
+// where nobody said.
+func (l *Ledger) Settle(g Grant, settled, input int64, now time.Time) {
 	if !l.close(g) {
 		return
 	}
 	t := l.advance(now)
 	l.explore.owed--
 	l.share.tally++
-	l.settle(g, settled, t)
+	reserved := g.charge.Reserve
+	if input > 0 {
+		reserved += input - g.charge.Input
+	}
+	l.settle(g, settled, reserved, t)
 }
 
 // Cancel ends a grant without a settlement that is known: the request was not
@@ -292,15 +313,21 @@ func (l *Ledger) Cancel(g Grant, now time.Time) {
 	}
 	t := l.advance(now)
 	l.witnesses.drop(g.id)
-	l.settle(g, g.charge.Expect, t)
+	l.settle(g, g.charge.Expect, g.charge.Reserve, t)
 }
 
-func (l *Ledger) settle(g Grant, settled int64, now time.Duration) {
+// settle books what was settled, and reserved in truth.
+func (l *Ledger) settle(g Grant, settled, reserved int64, now time.Duration) {
 	reserve, expect := l.costs(g.charge)
 	late := l.witnesses.since(now - lag)
 	d := tokens // a request stays charged
 	refund := reserve[d] - l.quota[d].time(max(settled, 0))
 	l.quota[d].window.change(g.at, entry{charged: -refund, extra: -surplus(reserve[d], expect[d])})
+	if g.at < l.full {
+		// The bucket has forgotten what was reserved, and gives back of what was in
+		// truth.
+		refund += l.quota[d].time(reserved) - reserve[d]
+	}
 	if refund > 0 {
 		l.quota[d].refund(refund, late[d])
 		l.witnesses.lower(now-lag, d, refund)

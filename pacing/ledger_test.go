@@ -36,7 +36,7 @@ func (l *line) step() {
 		l.now = at
 	}
 	g := &l.grants[l.n%len(l.grants)]
-	l.ledger.Settle(*g, c.Expect, l.now)
+	l.ledger.Settle(*g, c.Expect, 0, l.now)
 	*g = l.ledger.Start(c, l.now)
 	l.n++
 }
@@ -71,7 +71,7 @@ func pace(l *Ledger, c Charge, from time.Time, within time.Duration) (starts []t
 			return starts
 		}
 		starts = append(starts, now.Sub(from))
-		l.Settle(l.Start(c, now), c.Expect, now)
+		l.Settle(l.Start(c, now), c.Expect, 0, now)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestSettlementGivesBackOrTakesMore(t *testing.T) {
 		now := start.Add(time.Hour)
 		g := l.Start(fixed(900), now)
 		now = now.Add(lag + time.Millisecond) // the refund is surely later than the start
-		l.Settle(g, test.settled, now)
+		l.Settle(g, test.settled, 0, now)
 		got := l.When(fixed(900), now).Sub(now) + lag
 		if d := got - test.want - jitter; d < -5*time.Millisecond || d > 5*time.Millisecond {
 			t.Errorf("%s: next start after %v, want %v and the jitter", test.name, got, test.want)
@@ -152,7 +152,7 @@ func TestARefundThatOverfillsIsSure(t *testing.T) {
 	big := fixed(3_000) // more than the bucket: it needs a full one
 	g := l.Start(big, now)
 	now = now.Add(2 * time.Second)
-	l.Settle(g, 100, now)
+	l.Settle(g, 100, 0, now)
 	if at := l.When(big, now); at.After(now) {
 		t.Errorf("a bucket that dropped two seconds is waited for, for %v", at.Sub(now))
 	}
@@ -263,7 +263,7 @@ func TestThrottlesCutTheShareAndTimeRestoresIt(t *testing.T) {
 		l.Refuse(a, now)
 		l.Refuse(b, now)
 		now = now.Add(time.Second)
-		l.Settle(l.Start(fixed(1), now), 1, now.Add(time.Second)) // a probe, accepted
+		l.Settle(l.Start(fixed(1), now), 1, 0, now.Add(time.Second)) // a probe, accepted
 		now = now.Add(2 * time.Second)
 	}
 	var shares []float64
@@ -312,7 +312,7 @@ func TestOversize(t *testing.T) {
 	if at := l.When(small, now.Add(time.Second)); at.Before(now.Add(minute)) {
 		t.Errorf("the next start is %v later, want a minute", at.Sub(now))
 	}
-	l.Settle(g, 500, now.Add(2*time.Second))
+	l.Settle(g, 500, 0, now.Add(2*time.Second))
 	if at := l.When(big, now.Add(2*minute)); at.Sub(now) != oversizeEvery {
 		t.Errorf("the next oversize start is %v later, want %v", at.Sub(now), oversizeEvery)
 	}
@@ -354,13 +354,13 @@ func TestUnpacedLearnsConcurrency(t *testing.T) {
 		now = now.Add(time.Second)
 		g := l.Start(fixed(1_000), now) // a probe, accepted
 		now = now.Add(time.Second)
-		l.Settle(g, 1_000, now)
+		l.Settle(g, 1_000, 0, now)
 	}
 	if at := l.When(fixed(1_000), now); !at.After(now) {
 		t.Error("at the number in flight that was throttled another may start")
 	}
 	for _, g := range open[:20] {
-		l.Settle(g, 1_000, now)
+		l.Settle(g, 1_000, 0, now)
 	}
 	if at := l.When(fixed(1_000), now); at.After(now) {
 		t.Errorf("at half of it the next waits %v", at.Sub(now))
@@ -374,7 +374,7 @@ func TestCopyIsAFork(t *testing.T) {
 	g := l.Start(fixed(500), now)
 	before := l.Event("", fixed(100), now)
 	fork := l
-	fork.Settle(g, 100, now.Add(time.Second))
+	fork.Settle(g, 100, 0, now.Add(time.Second))
 	fork.Start(fixed(100), now.Add(time.Second))
 	if after := l.Event("", fixed(100), now); after != before {
 		t.Errorf("what happened to a copy changed the ledger's answer from %+v to %+v", before, after)
@@ -408,7 +408,7 @@ func TestView(t *testing.T) {
 	t.Parallel()
 	l := NewLedger(Limits{RPM: 60, TPM: 60_000}, start)
 	now := start.Add(time.Hour)
-	l.Settle(l.Start(fixed(500), now), 200, now)
+	l.Settle(l.Start(fixed(500), now), 200, 0, now)
 	l.Start(fixed(2_000), now)
 	l.When(fixed(2_000), now)
 	want := View{
@@ -449,6 +449,44 @@ func TestLateThrottle(t *testing.T) {
 	}
 }
 
+// TestAFullBucketForgets: what an estimate was off by counts until the bucket was
+// full; from then on it counts in what the settlement gives back.
+func TestAFullBucketForgets(t *testing.T) {
+	t.Parallel()
+	doubtful := Charge{Reserve: 1_000, Expect: 500, Input: 500, Doubt: 30}
+	for _, test := range []struct {
+		name  string
+		after time.Duration
+		input int64
+		want  time.Duration // the debt after a settlement of 500 tokens
+		fresh float64       // between the start and that
+	}{
+		{"in debt", 500 * time.Millisecond, 600, time.Second, square(30)},
+		{"full", 2 * time.Second, 500, 500 * time.Millisecond, 0},
+		{"full, input above the estimate", 2 * time.Second, 600, 400 * time.Millisecond, 0},
+		{"full, input below the estimate", 2 * time.Second, 300, 700 * time.Millisecond, 0},
+		{"full, nobody said", 2 * time.Second, 0, 500 * time.Millisecond, 0},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		now := start.Add(time.Hour)
+		g := l.Start(doubtful, now)
+		now = now.Add(test.after)
+		l.View(now)
+		if l.fresh != test.fresh {
+			t.Errorf("%s: the variance is %v, want %v", test.name, l.fresh, test.fresh)
+		}
+		l.Start(fixed(1_000), now)
+		now = now.Add(lag)
+		l.Settle(g, 500, test.input, now)
+		if got := l.quota[tokens].debt + lag; got != test.want {
+			t.Errorf("%s: the debt is %v, want %v", test.name, got, test.want)
+		}
+		if l.fresh != 0 {
+			t.Errorf("%s: a variance of %v is left", test.name, l.fresh)
+		}
+	}
+}
+
 // TestForgottenGrant: more grants may be open than the ledger can tell apart;
 // the count stays right.
 func TestForgottenGrant(t *testing.T) {
@@ -458,7 +496,7 @@ func TestForgottenGrant(t *testing.T) {
 	for range openMost {
 		l.Start(fixed(1), start)
 	}
-	l.Settle(first, 1, start)
+	l.Settle(first, 1, 0, start)
 	if v := l.View(start); v.InFlight != openMost {
 		t.Errorf("%d in flight, want %d", v.InFlight, openMost)
 	}
@@ -475,7 +513,7 @@ func TestEvidenceOfWhatMayNotHaveBeenMet(t *testing.T) {
 		want time.Duration
 	}{
 		{"nothing ends", func(*Ledger, Grant, time.Time) {}, 3*time.Second - doubt},
-		{"a refund", func(l *Ledger, g Grant, now time.Time) { l.Settle(g, 500, now) }, 2500*time.Millisecond - doubt},
+		{"a refund", func(l *Ledger, g Grant, now time.Time) { l.Settle(g, 500, 0, now) }, 2500*time.Millisecond - doubt},
 		{"a refusal", func(l *Ledger, g Grant, now time.Time) { l.Refuse(g, now) }, 2*time.Second - doubt},
 	} {
 		l := NewLedger(Limits{TPM: 60_000}, start)

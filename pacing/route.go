@@ -71,13 +71,14 @@ func (r *Route) Start(c Charge, now time.Time) Ticket {
 	}
 }
 
-// End settles or cancels the ticket's grant, and opens or closes the gate. job
-// is a hash of the job's identity. It says whether the gate changed its cause.
-func (r *Route) End(t Ticket, o Outcome, settled int64, job uint64, now time.Time) (news bool) {
+// End settles or cancels the ticket's grant, and opens or closes the gate. settled
+// and input are as for Settle, job is a hash of the job's identity. It says whether
+// the gate changed its cause.
+func (r *Route) End(t Ticket, o Outcome, settled, input int64, job uint64, now time.Time) (news bool) {
 	r.inFlight--
 	switch o {
 	case Answered:
-		r.Ledger.Settle(t.grant, settled, now)
+		r.Ledger.Settle(t.grant, settled, input, now)
 	case Refused:
 		r.Ledger.Refuse(t.grant, now)
 	default: // a day that is gone says nothing about the minute

@@ -39,7 +39,7 @@ func TestBreakerOpensOnFiveFailuresFromThreeJobs(t *testing.T) {
 				if !ok {
 					o = Unavailable
 				}
-				r.End(tickets[i], o, 0, job, now)
+				r.End(tickets[i], o, 0, 0, job, now)
 			}
 			if got := r.Gate.Cause(); got != c.want {
 				t.Errorf("the gate is %v, want %v", got, c.want)
@@ -53,7 +53,7 @@ func TestProbesOfABrokenRoute(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	r, tickets := newRoute(7, now)
 	for i, tk := range tickets[:5] {
-		r.End(tk, Unavailable, 0, uint64(i+1), now)
+		r.End(tk, Unavailable, 0, 0, uint64(i+1), now)
 	}
 	for _, interval := range []time.Duration{5, 10, 20, 40, 60, 60} {
 		interval *= time.Second
@@ -65,19 +65,19 @@ func TestProbesOfABrokenRoute(t *testing.T) {
 		if !r.When(Charge{}, now).After(now) {
 			t.Fatal("two probes in the air")
 		}
-		r.End(probe, Unavailable, 0, 9, now)
+		r.End(probe, Unavailable, 0, 0, 9, now)
 	}
 	now = now.Add(time.Minute)
-	r.End(r.Start(Charge{}, now), Refused, 0, 9, now)
+	r.End(r.Start(Charge{}, now), Refused, 0, 0, 9, now)
 	if r.Gate.Cause() != Broken {
 		t.Error("a throttle closed the breaker")
 	}
 	probe := r.Start(Charge{}, now)
-	r.End(tickets[5], Answered, 0, 9, now) // a straggler's success
+	r.End(tickets[5], Answered, 0, 0, 9, now) // a straggler's success
 	if r.Gate.Cause() != Open {
 		t.Error("a success did not close the breaker")
 	}
-	r.End(probe, Unavailable, 0, 9, now)
+	r.End(probe, Unavailable, 0, 0, 9, now)
 	if r.Gate.Cause() != Open {
 		t.Error("one failure of what was a probe opened the breaker again")
 	}
@@ -90,7 +90,7 @@ func TestAProbeThatHangsCountsAsInterval(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	r, tickets := newRoute(5, now)
 	for i, tk := range tickets {
-		r.End(tk, Unavailable, 0, uint64(i+1), now)
+		r.End(tk, Unavailable, 0, 0, uint64(i+1), now)
 	}
 	const hangs = 30 * time.Second
 	for i, rest := range []time.Duration{5, 0, 0, 10, 30, 30} { // of 5, 10, 20, 40, 60, 60 s
@@ -104,7 +104,7 @@ func TestAProbeThatHangsCountsAsInterval(t *testing.T) {
 		if !r.When(Charge{}, now).After(now) {
 			t.Fatalf("probe %d goes beside one that hangs", i+2)
 		}
-		r.End(probe, Unavailable, 0, 9, now)
+		r.End(probe, Unavailable, 0, 0, 9, now)
 	}
 }
 
@@ -112,9 +112,9 @@ func TestAWorseCauseIsKept(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)
 	r, tickets := newRoute(6, now)
-	r.End(tickets[0], Exhausted, 0, 1, now)
+	r.End(tickets[0], Exhausted, 0, 0, 1, now)
 	for i, tk := range tickets[1:] {
-		r.End(tk, Unavailable, 0, uint64(i+1), now)
+		r.End(tk, Unavailable, 0, 0, uint64(i+1), now)
 	}
 	if r.Gate.Cause() != Parked {
 		t.Errorf("stragglers made a parked route %v", r.Gate.Cause())
@@ -129,10 +129,10 @@ func TestHealthLeavesOutTheAskersOwnFailures(t *testing.T) {
 		t.Error("a route without an answer is not known to be healthy")
 	}
 	for _, tk := range tickets[:9] {
-		r.End(tk, Answered, 0, 1, now)
+		r.End(tk, Answered, 0, 0, 1, now)
 	}
 	for _, tk := range tickets[9:] {
-		r.End(tk, Unavailable, 0, 2, now)
+		r.End(tk, Unavailable, 0, 0, 2, now)
 	}
 	if !r.Healthy(2, now) || r.Healthy(1, now) {
 		t.Error("nine good of ten others are healthy, nine of eleven are not")

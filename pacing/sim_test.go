@@ -256,7 +256,7 @@ func (p *player) send(t task, g Grant, now time.Duration) {
 		p.world.at(now+t.lasts, func(now time.Duration) {
 			p.far.settle(id, t.reserve, t.settled)
 			p.world.at(now+p.network(), func(now time.Duration) {
-				p.ledger.Settle(g, int64(t.settled), start.Add(now))
+				p.ledger.Settle(g, int64(t.settled), t.usage.Read(), start.Add(now))
 				p.estimator.Learn(t.size, "", t.usage)
 				p.wake(now)
 			})

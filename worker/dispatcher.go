@@ -364,6 +364,7 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m, r := g.model, g.route
+	var input int64
 	if o == pacing.Answered {
 		m.took += (now.Sub(g.ticket.Start) - m.took) / 20
 		r.counts.invocations++
@@ -371,14 +372,14 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 		settled = g.ticket.Charge.Expect
 		if metered {
 			used := pacing.Usage{Input: u.InputTokens, Output: u.OutputTokens, CacheRead: u.CacheReadTokens, CacheWrite: u.CacheWriteTokens}
-			settled = used.Settlement(m.Burndown)
+			settled, input = used.Settlement(m.Burndown), used.Read()
 			r.Estimator.Learn(t.size(m), t.d.Group, used)
 		}
 		r.counts.settled += settled
 	}
 	d.inFlight--
 	m.inFlight--
-	news := r.End(g.ticket, o, settled, t.hash, now)
+	news := r.End(g.ticket, o, settled, input, t.hash, now)
 	d.trace.end(g, o, settled, now)
 	if news {
 		level := slog.LevelWarn

@@ -136,7 +136,7 @@ func (r *record) replay(shape bedrocksim.Shape, seed uint64) (out replayed) {
 			if cause == bedrocksim.Admitted {
 				ends := arrives.Add(job.lasts)
 				coming.add(ends, job, func() { limiter.Settle(ends, charge, job.settled) })
-				coming.add(ends.Add(network.next()), job, func() { ledger.Settle(grant, job.settled, now) })
+				coming.add(ends.Add(network.next()), job, func() { ledger.Settle(grant, job.settled, 0, now) })
 				return
 			}
 			coming.add(arrives.Add(network.next()), job, func() {

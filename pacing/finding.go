@@ -40,6 +40,7 @@ type finding struct {
 	over    time.Duration // the time between the two
 	offered float64       // the share, on average
 	part    float64       // of the quota, that was ours
+	small   bool          // known or not: no bucket much larger than the smallest was seen
 }
 
 // find notes that the limiter is empty now, and returns what that says.
@@ -48,8 +49,10 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	l.emptied = emptied{at: now}
 	f.over = now - was.at
 	f.known = was.at > 0 && f.over > 0 && f.over < findingMost && !l.unpaced()
+	f.small = true
 	for d := range l.quota {
 		q := &l.quota[d]
+		f.small = f.small && q.burst < smallest*3/2
 		l.emptied.took[d] = q.took
 		if f.known && q.cost > 0 {
 			f.part = max(f.part, float64(q.took-was.took[d])/float64(f.over))

@@ -89,11 +89,11 @@ func TestShareHold(t *testing.T) {
 		{"old, fast route", time.Hour, 20 * time.Second, 0.5, 999, finding{}, holdLeast},
 		{"old, between", time.Hour, 20 * time.Second, 0.5, 49, finding{}, 40 * time.Second},
 		{"whole, and nothing known", time.Hour, 200 * time.Second, 0, 999, finding{}, holdFirst},
-		{"whole, but not ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.5}, holdLeast},
-		{"whole, and ours", time.Hour, 20 * time.Second, 0, 999, finding{true, 20 * time.Second, 0.9, 0.8}, holdFirst},
-		{"ours, by luck", time.Hour, 20 * time.Second, 0, 999, finding{true, 2 * time.Second, 0.9, 0.8}, holdLeast},
-		{"hardly above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{true, 20 * time.Second, 0.55, 0.54}, holdLeast},
-		{"not above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{true, 20 * time.Second, 0.45, 0.5}, holdLeast},
+		{"whole, but not ours", time.Hour, 20 * time.Second, 0, 999, finding{known: true, over: 20 * time.Second, offered: 0.9, part: 0.5}, holdLeast},
+		{"whole, and ours", time.Hour, 20 * time.Second, 0, 999, finding{known: true, over: 20 * time.Second, offered: 0.9, part: 0.8}, holdFirst},
+		{"ours, by luck", time.Hour, 20 * time.Second, 0, 999, finding{known: true, over: 2 * time.Second, offered: 0.9, part: 0.8}, holdLeast},
+		{"hardly above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{known: true, over: 20 * time.Second, offered: 0.55, part: 0.54}, holdLeast},
+		{"not above the level", time.Hour, 20 * time.Second, 0.5, 999, finding{known: true, over: 20 * time.Second, offered: 0.45, part: 0.5}, holdLeast},
 	} {
 		now := 2 * time.Hour
 		s := share{
@@ -103,6 +103,27 @@ func TestShareHold(t *testing.T) {
 		s.heed(now, test.found)
 		if s.cut(now, test.found, 1); s.hold != test.want {
 			t.Errorf("%s: hold is %v, want %v", test.name, s.hold, test.want)
+		}
+	}
+}
+
+// A level that has lasted is cut by less where only a small bucket was seen.
+func TestCutOfASmallBucket(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		age   time.Duration
+		small bool
+		want  float64
+	}{
+		{"young", 4 * time.Second, true, cut},
+		{"old", time.Hour, true, cutSmall},
+		{"old, a larger bucket", time.Hour, false, cut},
+	} {
+		now := 2 * time.Hour
+		s := share{top: 1, level: 0.5, met: 0.5, depth: cut, hold: holdFirst, since: now - test.age, cutAt: now - time.Minute}
+		if s.cut(now, finding{small: test.small}, 1); s.depth != test.want {
+			t.Errorf("%s: the depth is %v, want %v", test.name, s.depth, test.want)
 		}
 	}
 }

@@ -48,10 +48,12 @@ const (
 	// is learned slowly.
 	memory = 0.98
 
-	// devFirst is the mean relative error at the start, from which the ledger
-	// makes a margin. Too small: the first jobs are throttled where the text is
-	// denser. Too large: the first jobs wait.
-	devFirst = 0.1
+	// textDevFirst and mediaDevFirst are the mean relative errors at the start, from
+	// which the ledger makes a margin; a count of images says less than a length
+	// does. Too small: the first jobs are throttled where the text is denser, or the
+	// images larger. Too large: the first jobs wait.
+	textDevFirst  = 0.1
+	mediaDevFirst = 0.2
 
 	// tenantPrior is the weight of the route's mean (some 50 answers) with which
 	// a new tenant starts. Too small: its first odd job is believed. Too large:
@@ -74,7 +76,8 @@ type Estimator struct {
 	images     ratio
 	documents  ratio
 	videos     ratio
-	dev        ratio // mean relative error
+	textDev    ratio // mean relative error of what text was estimated to take
+	mediaDev   ratio // the same of media
 }
 
 // ratio is a decayed mean: so many tokens for so many units.
@@ -113,20 +116,21 @@ func NewEstimator(burndown float64, defaultMaxTokens int64) *Estimator {
 		documents: ratio{documentFirst, 1},
 		videos:    ratio{videoFirst, 1},
 		young:     map[string]*rates{},
-		dev:       ratio{devFirst, 1},
+		textDev:   ratio{textDevFirst, 1},
+		mediaDev:  ratio{mediaDevFirst, 1},
 	}
 }
 
 // Estimate returns what a request of that size will be charged.
 func (e *Estimator) Estimate(s Size, tenant string) Charge {
 	r := e.of(tenant)
-	input := e.input(s, r)
-	limit := e.limit(s)
+	text, media, limit := e.text(s, r), e.media(s), e.limit(s)
+	input := text + media
 	return Charge{
 		Reserve: int64(math.Ceil(input + limit)),
 		Expect:  int64(math.Ceil(input*r.paid.value() + limit*r.output.value()*e.burndown)),
 		Input:   int64(math.Ceil(input)),
-		Doubt:   int64(math.Ceil(input * e.dev.value())),
+		Doubt:   int64(math.Ceil(math.Hypot(text*e.textDev.value(), media*e.mediaDev.value()))),
 	}
 }
 
@@ -137,7 +141,14 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 		return
 	}
 	known := e.of(tenant)
-	e.dev.learn(math.Abs(read/max(e.input(s, known), 1)-1), 1)
+	text, media := e.text(s, known), e.media(s)
+	// Told apart, since a job with an image can be off by much more than one
+	// without: in one mean, the many small errors hide the few large ones.
+	if off := math.Abs(read - text - media); media > 0 {
+		e.mediaDev.learn(off/media, 1)
+	} else {
+		e.textDev.learn(off/max(text, 1), 1)
+	}
 
 	for _, r := range [...]*rates{&e.route, e.remember(tenant)} {
 		if r == nil {
@@ -154,11 +165,10 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 
 	// Media are charged what the text does not explain, in proportion to what
 	// they were expected to take.
-	media := e.media(s)
 	if media <= 0 {
 		return
 	}
-	scale := max(read-float64(s.Text)*known.text.value(), 0) / media
+	scale := max(read-e.text(s, known), 0) / media
 	for _, m := range [...]struct {
 		kind *ratio
 		n    int64
@@ -169,9 +179,7 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 	}
 }
 
-func (e *Estimator) input(s Size, r *rates) float64 {
-	return float64(s.Text)*r.text.value() + e.media(s)
-}
+func (e *Estimator) text(s Size, r *rates) float64 { return float64(s.Text) * r.text.value() }
 
 func (e *Estimator) media(s Size) float64 {
 	return float64(s.Images)*e.images.value() + float64(s.Documents)*e.documents.value() + float64(s.Videos)*e.videos.value()

@@ -44,7 +44,7 @@ func TestEstimateBeforeLearning(t *testing.T) {
 		{"text", Size{Text: 1_000, MaxTokens: 500}, Charge{Reserve: 800, Expect: 2_800, Input: 300, Doubt: 30}},
 		{"no bound", Size{Text: 1_000}, Charge{Reserve: 64_300, Expect: 320_300, Input: 300, Doubt: 30}},
 		{"no output", Size{Text: 1_000, NoOutput: true}, Charge{Reserve: 300, Expect: 300, Input: 300, Doubt: 30}},
-		{"an image", Size{Images: 1, MaxTokens: 100}, Charge{Reserve: 1_700, Expect: 2_100, Input: 1_600, Doubt: 160}},
+		{"an image", Size{Images: 1, MaxTokens: 100}, Charge{Reserve: 1_700, Expect: 2_100, Input: 1_600, Doubt: 320}},
 		{"nothing", Size{NoOutput: true}, Charge{}},
 	} {
 		if got := e.Estimate(test.size, ""); got != test.want {
@@ -106,6 +106,22 @@ func TestEstimatorLearnsMediaByCount(t *testing.T) {
 	within(t, "text", e.Estimate(Size{Text: 4_000, NoOutput: true}, "").Input, 1_000, 0.02)
 	within(t, "three images", e.Estimate(Size{Images: 3, NoOutput: true}, "").Input, 1_200, 0.1)
 	within(t, "a document", e.Estimate(Size{Documents: 1, NoOutput: true}, "").Input, 20_000, 0.05)
+}
+
+// Jobs with images are off by more than jobs without, and their doubts say so.
+func TestDoubtsOfTextAndMediaDiffer(t *testing.T) {
+	t.Parallel()
+	e := NewEstimator(1, 64_000)
+	words := Size{Text: 4_000, NoOutput: true}
+	pictures := Size{Text: 4_000, Images: 1, NoOutput: true}
+	for i := range int64(300) {
+		off := 1 - i%2*2
+		e.Learn(words, "", Usage{Input: 1_000 + off*10})
+		e.Learn(words, "", Usage{Input: 1_000 + off*10})
+		e.Learn(pictures, "", Usage{Input: 2_000 + off*300})
+	}
+	within(t, "the doubt of text", e.Estimate(words, "").Doubt, 10, 0.2)
+	within(t, "the doubt of text and an image", e.Estimate(pictures, "").Doubt, 300, 0.1)
 }
 
 func TestEstimatorForgetsTenants(t *testing.T) {

@@ -194,22 +194,13 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	if m.open() && m.oversize(t) {
 		delay = m.soonest(t, now).Sub(now) - d.hold // the whole minute that it needs is nobody else's place
 	} else if m.open() {
-		// Its place is the next after those of the jobs that are away; or one that
-		// was left empty, since they come back before theirs: the pace can rise, a
-		// release can't be called back, and in sight too early, it waits in the
-		// queue for room. And together with its neighbours there: one receive
-		// brings them back.
 		for i := range d.released {
 			d.released[i].due(now)
 		}
-		first, each := now.Add(m.wait(t, now)), m.each()
-		m.horizon = later(m.horizon, first)
-		place := m.horizon
-		if room := place.Sub(first); time.Duration(m.away)*each < room && room > d.hold {
-			place = place.Add(-time.Duration(rand.Float64() * float64(room-d.hold)))
-		} else {
-			m.horizon = earlier(place.Add(each), now.Add(never))
-		}
+		place := m.schedule(now.Add(m.wait(t, now)), d.hold, now)
+		// Back before its place, since the pace can rise and a release can't be called
+		// back: in sight too early, it waits in the queue for room. And together
+		// with its neighbours there: one receive brings them back.
 		lead := d.hold + place.Sub(now)/8
 		delay = place.Add(-lead).Truncate(max(d.hold/2, time.Second)).Sub(now)
 	} else {
@@ -217,6 +208,20 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 	}
 	delay = min(delay, t.nextMoment(now), t.lease.received.Add(longestRelease).Sub(now))
 	return max(delay, floor(m.stalled, now))
+}
+
+// schedule gives a released job its place, at first or later: the next after those
+// of the jobs that are away, or one of theirs that was left empty, since they come
+// back before their places and some are released again.
+func (m *model) schedule(first time.Time, hold time.Duration, now time.Time) (place time.Time) {
+	m.horizon = later(m.horizon, first)
+	place = m.horizon
+	each := m.each()
+	if room := place.Sub(first); room > hold && time.Duration(m.away)*each < room {
+		return place.Add(-time.Duration(rand.Float64() * float64(room-hold)))
+	}
+	m.horizon = earlier(place.Add(each), now.Add(never))
+	return place
 }
 
 // oversize says whether the task needs a minute of its own on every open route.

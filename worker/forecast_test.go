@@ -50,6 +50,32 @@ func TestTheLowerQueueIsReceivedInItsPart(t *testing.T) {
 	}
 }
 
+// A released job comes after those that are away, unless they left places empty.
+func TestReleasedJobsTakeThePlacesThatAreLeft(t *testing.T) {
+	t.Parallel()
+	d, now := twoQueues(t, 6) // ten seconds each
+	m, first := d.order[0], now.Add(time.Minute)
+	for i := range 100 {
+		want := first.Add(time.Duration(i) * 10 * time.Second)
+		if place := m.schedule(first, d.hold, now); place != want {
+			t.Fatalf("place %d is %v from now, want %v", i, place.Sub(now), want.Sub(now))
+		}
+		m.away++
+	}
+	end := m.horizon
+	m.away -= 10 // came back, and started in the places of others
+	for range 50 {
+		place := m.schedule(first, d.hold, now)
+		if place.Before(first.Add(d.hold)) || place.After(end) || m.horizon != end {
+			t.Errorf("a place %v from now, of a schedule from %v to %v", place.Sub(now), first.Sub(now), m.horizon.Sub(now))
+		}
+	}
+	m.away += 10
+	if place := m.schedule(first, d.hold, now); place != end {
+		t.Errorf("no place was left, and one %v from now was given, not %v", place.Sub(now), end.Sub(now))
+	}
+}
+
 func TestAMixLooksPastOthers(t *testing.T) {
 	t.Parallel()
 	open, closed := &model{}, &model{}

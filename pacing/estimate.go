@@ -76,8 +76,8 @@ type Estimator struct {
 	images     ratio
 	documents  ratio
 	videos     ratio
-	textDev    ratio // mean relative error of what text was estimated to take
-	mediaDev   ratio // the same of media
+	textDev    ratio // mean relative error of jobs that are text alone
+	mediaDev   ratio // the same of those with media
 }
 
 // ratio is a decayed mean: so many tokens for so many units.
@@ -124,13 +124,13 @@ func NewEstimator(burndown float64, defaultMaxTokens int64) *Estimator {
 // Estimate returns what a request of that size will be charged.
 func (e *Estimator) Estimate(s Size, tenant string) Charge {
 	r := e.of(tenant)
-	text, media, limit := e.text(s, r), e.media(s), e.limit(s)
-	input := text + media
+	media, limit := e.media(s), e.limit(s)
+	input := e.text(s, r) + media
 	return Charge{
 		Reserve: int64(math.Ceil(input + limit)),
 		Expect:  int64(math.Ceil(input*r.paid.value() + limit*r.output.value()*e.burndown)),
 		Input:   int64(math.Ceil(input)),
-		Doubt:   int64(math.Ceil(math.Hypot(text*e.textDev.value(), media*e.mediaDev.value()))),
+		Doubt:   int64(math.Ceil(input * min(e.dev(media).value(), 1))),
 	}
 }
 
@@ -141,14 +141,8 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 		return
 	}
 	known := e.of(tenant)
-	text, media := e.text(s, known), e.media(s)
-	// Told apart, since a job with an image can be off by much more than one
-	// without: in one mean, the many small errors hide the few large ones.
-	if off := math.Abs(read - text - media); media > 0 {
-		e.mediaDev.learn(off/media, 1)
-	} else {
-		e.textDev.learn(off/max(text, 1), 1)
-	}
+	media := e.media(s)
+	e.dev(media).learn(math.Abs(read/max(e.text(s, known)+media, 1)-1), 1)
 
 	for _, r := range [...]*rates{&e.route, e.remember(tenant)} {
 		if r == nil {
@@ -177,6 +171,16 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 			m.kind.learn(scale*m.kind.value()*float64(m.n), float64(m.n))
 		}
 	}
+}
+
+// dev is the mean relative error of jobs with so much for media. Those with an
+// image can be off by much more than those without: in one mean, the many small
+// errors would hide the few large ones.
+func (e *Estimator) dev(media float64) *ratio {
+	if media > 0 {
+		return &e.mediaDev
+	}
+	return &e.textDev
 }
 
 func (e *Estimator) text(s Size, r *rates) float64 { return float64(s.Text) * r.text.value() }

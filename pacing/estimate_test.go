@@ -124,6 +124,21 @@ func TestDoubtsOfTextAndMediaDiffer(t *testing.T) {
 	within(t, "the doubt of text and an image", e.Estimate(pictures, "").Doubt, 300, 0.1)
 }
 
+// Where text was never seen alone, what it is off by is not the image's, and no
+// doubt exceeds what it is about.
+func TestDoubtStaysBounded(t *testing.T) {
+	t.Parallel()
+	e := NewEstimator(1, 64_000)
+	for range 50_000 { // a tenth less than it looks
+		e.Learn(Size{Text: 40_000, Images: 1}, "", Usage{Input: 10_800})
+	}
+	for _, size := range []Size{{Text: 40_000, Images: 1}, {Documents: 1}, {Images: 1}} {
+		if c := e.Estimate(size, ""); c.Doubt < 0 || c.Doubt > c.Input/5+1 {
+			t.Errorf("%+v: the doubt is %d of %d", size, c.Doubt, c.Input)
+		}
+	}
+}
+
 func TestEstimatorForgetsTenants(t *testing.T) {
 	t.Parallel()
 	e := NewEstimator(1, 64_000)

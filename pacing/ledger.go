@@ -257,21 +257,25 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 		l.inFlight++
 	} else { // this start forgets the grant openMost before it, and takes its place
 		l.variance -= l.variance / float64(l.inFlight)
+		l.fresh = min(l.fresh, l.variance)
 	}
 	l.variance += square(c.Doubt)
 	l.fresh += square(c.Doubt)
 	return g
 }
 
-// close reports whether the grant was still open, and closes it.
-func (l *Ledger) close(g Grant) bool {
+// end closes the grant and brings everything to the time; it reports whether the
+// grant was still open. The time comes first: what this grant may be off by tells
+// whether the bucket has been full since.
+func (l *Ledger) end(g Grant, at time.Time) (now time.Duration, ok bool) {
 	if g.id == 0 || g.id >= l.next || l.next-g.id > openMost {
-		return false
+		return 0, false
 	}
 	bit := &l.open[g.id%openMost/64]
 	if *bit&(1<<(g.id%64)) == 0 {
-		return false
+		return 0, false
 	}
+	now = l.advance(at)
 	*bit &^= 1 << (g.id % 64)
 	l.inFlight--
 	if l.variance -= square(g.charge.Doubt); l.inFlight == 0 {
@@ -279,9 +283,10 @@ func (l *Ledger) close(g Grant) bool {
 	}
 	l.variance = max(l.variance, 0)
 	if g.at >= l.full {
-		l.fresh = max(l.fresh-square(g.charge.Doubt), 0)
+		l.fresh -= square(g.charge.Doubt)
 	}
-	return true
+	l.fresh = min(max(l.fresh, 0), l.variance)
+	return now, true
 }
 
 func square(n int64) float64 { return float64(n) * float64(n) }
@@ -290,10 +295,10 @@ func square(n int64) float64 { return float64(n) * float64(n) }
 // what its input turned out to be, cached or not, both in tokens; the input is 0
 // where nobody said.
 func (l *Ledger) Settle(g Grant, settled, input int64, now time.Time) {
-	if !l.close(g) {
+	t, ok := l.end(g, now)
+	if !ok {
 		return
 	}
-	t := l.advance(now)
 	l.explore.owed--
 	l.share.tally++
 	reserved := g.charge.Reserve
@@ -308,10 +313,10 @@ func (l *Ledger) Settle(g Grant, settled, input int64, now time.Time) {
 // request is charged. The safe side is what it was expected to cost: too much
 // where AWS gives all of it back, which only errors make felt.
 func (l *Ledger) Cancel(g Grant, now time.Time) {
-	if !l.close(g) {
+	t, ok := l.end(g, now)
+	if !ok {
 		return
 	}
-	t := l.advance(now)
 	l.witnesses.drop(g.id)
 	l.settle(g, g.charge.Expect, g.charge.Reserve, t)
 }
@@ -339,10 +344,10 @@ func (l *Ledger) settle(g Grant, settled, reserved int64, now time.Duration) {
 // Refuse ends a grant whose request was throttled: it was not charged, and it
 // tells that the limiter is emptier than its replicas.
 func (l *Ledger) Refuse(g Grant, now time.Time) {
-	if !l.close(g) {
+	t, ok := l.end(g, now)
+	if !ok {
 		return
 	}
-	t := l.advance(now)
 	reserve, expect := l.costs(g.charge)
 	for d := range l.quota {
 		q := &l.quota[d]
@@ -409,11 +414,15 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	l.reshare()
 }
 
-// Forecast returns how long so much backlog takes at the present pace. n counts
-// requests, settled the tokens of their settlements. It is 0 where nothing is limited.
-func (l *Ledger) Forecast(n, settled float64) time.Duration {
+// Forecast returns how long so much backlog takes at the present pace, and at that
+// of the quota when all of it is ours again. n counts requests, settled the tokens
+// of their settlements. It is 0 where nothing is limited.
+func (l *Ledger) Forecast(n, settled float64) (now, whole time.Duration) {
 	cost := max(n*l.quota[requests].cost, settled*l.quota[tokens].cost)
-	return time.Duration(min(cost/l.current, float64(365*24*time.Hour)))
+	at := func(share float64) time.Duration {
+		return time.Duration(min(cost/share, float64(365*24*time.Hour)))
+	}
+	return at(l.current), at(l.share.top)
 }
 
 // Oversize reports whether the charge is more than the tokens of a whole minute.

@@ -394,12 +394,12 @@ func TestForecast(t *testing.T) {
 		{Limits{}, 1e9, 1e9, 0},
 	} {
 		l := NewLedger(test.limits, start)
-		if got := l.Forecast(test.requests, test.tokens); got != test.want {
+		if got, _ := l.Forecast(test.requests, test.tokens); got != test.want {
 			t.Errorf("%+v: forecast is %v, want %v", test.limits, got, test.want)
 		}
 		l.current = 0.5
-		if got := l.Forecast(test.requests, test.tokens); got != 2*test.want {
-			t.Errorf("%+v: forecast at half of the share is %v, want %v", test.limits, got, 2*test.want)
+		if got, whole := l.Forecast(test.requests, test.tokens); got != 2*test.want || whole != test.want {
+			t.Errorf("%+v: forecast at half of the share is %v, and %v at all of it; want %v and %v", test.limits, got, whole, 2*test.want, test.want)
 		}
 	}
 }
@@ -487,6 +487,18 @@ func TestAFullBucketForgets(t *testing.T) {
 	}
 }
 
+// TestAFullBucketIsSureOfTheGrantThatEnds: what ends now may be off too.
+func TestAFullBucketIsSureOfTheGrantThatEnds(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{TPM: 60_000}, start)
+	now := start.Add(time.Hour)
+	g := l.Start(Charge{Reserve: 2_000, Expect: 2_500, Input: 1_000, Doubt: 300}, now)
+	l.Settle(g, 2_500, 1_600, now.Add(2100*time.Millisecond)) // it reserved 2,600
+	if got, least := l.quota[tokens].debt, 400*time.Millisecond; got < least {
+		t.Errorf("the debt is %v, the limiter's is %v", got, least)
+	}
+}
+
 // TestForgottenGrant: more grants may be open than the ledger can tell apart;
 // the count stays right.
 func TestForgottenGrant(t *testing.T) {
@@ -499,6 +511,9 @@ func TestForgottenGrant(t *testing.T) {
 	l.Settle(first, 1, 0, start)
 	if v := l.View(start); v.InFlight != openMost {
 		t.Errorf("%d in flight, want %d", v.InFlight, openMost)
+	}
+	if l.fresh > l.variance {
+		t.Errorf("a variance of %v is fresh, of %v in all", l.fresh, l.variance)
 	}
 }
 

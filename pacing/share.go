@@ -13,10 +13,10 @@ const (
 	cut     = 0.1
 	cutMost = 0.3
 	// cutSmall is what the first flight takes in its place from a level that has
-	// lasted, where only a small bucket was seen: no more than that is overdrawn.
-	// Too small: the next flight comes at once. Too large: goodput (with a quota
-	// that is half of what was configured, 93.5 % on a bucket of 1 s at 0.1, 95 at
-	// this).
+	// lasted, at fewer than holdPrice successes in holdMost, where no more than a
+	// small bucket was seen: as a rule no more than that is overdrawn. Too small:
+	// the next flight comes at once. Too large: goodput (with a quota that is half of
+	// what was configured, 93.5 % on a bucket of 1 s at 0.1, 95 at this).
 	cutSmall = 0.05
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.

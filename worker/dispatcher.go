@@ -87,7 +87,7 @@ type model struct {
 	charge   pacing.Charge // what a job costs on average
 	took     time.Duration // what an invocation takes on average
 	horizon  time.Time     // where the forecast of released jobs ends
-	away     int           // released jobs that are not yet due
+	absent   int           // released jobs that are not yet due
 	stalled  time.Time     // since when jobs are released and none starts; zero: they do
 	bound    bool          // since the last pump, the quota was the limit
 	pass     uint64        // the pass of pump that found that its first task can't start
@@ -243,6 +243,7 @@ func (d *dispatcher) stand(t *task, again, held bool, now time.Time) (g *grant, 
 	}
 	stays = held && !d.stopping && !t.expired(now)
 	if stays && wait > patience {
+		d.count(t, m) // whose place it will take
 		delay, stays = d.delay(t, m, now), false
 	}
 	if t.in != nil && (!stays || t.in != m) {

@@ -59,20 +59,25 @@ func (m *model) out() bool {
 }
 
 // each is how long one average job takes of the model's routes at their present
-// pace, at most never; 0 where nothing limits them.
-func (m *model) each() time.Duration {
-	var perSecond float64
+// pace, and when nobody else uses their quotas; at most never, and 0 where nothing
+// limits them.
+func (m *model) each() (now, whole time.Duration) {
+	var perSecond, wholes float64
 	for _, r := range m.routes {
 		if r.Gate.Cause() != pacing.Open {
 			continue
 		}
-		d := r.Ledger.Forecast(1, float64(m.charge.Expect))
-		if d <= 0 {
-			return 0
+		now, whole := r.Ledger.Forecast(1, float64(m.charge.Expect))
+		if now <= 0 {
+			return 0, 0
 		}
-		perSecond += 1 / d.Seconds()
+		perSecond += 1 / now.Seconds()
+		wholes += 1 / whole.Seconds()
 	}
-	return time.Duration(min(float64(time.Second)/perSecond, float64(never)))
+	of := func(perSecond float64) time.Duration {
+		return time.Duration(min(float64(time.Second)/perSecond, float64(never)))
+	}
+	return of(perSecond), of(wholes)
 }
 
 // soonest is the earliest start on any route, of the task or, without one, of an
@@ -95,8 +100,9 @@ func (m *model) soonest(t *task, now time.Time) time.Time {
 // wait is how long the task would stand in the model's line.
 func (m *model) wait(t *task, now time.Time) time.Duration {
 	wait := m.soonest(t, now).Sub(now)
-	if n := m.ahead(t); n > 0 {
-		wait += min(never, time.Duration(n)*m.each())
+	if n := m.ahead(t); n > 0 && m.open() { // else a probe comes first, and tells more
+		each, _ := m.each()
+		wait += min(never, time.Duration(n)*each)
 	}
 	return wait
 }
@@ -112,7 +118,7 @@ func (m *model) capacity(hold time.Duration, now time.Time) int {
 		return 1 // the probe
 	}
 	most := m.MaxInFlight - m.inFlight + m.turnover(left)
-	if each := m.each(); each > 0 {
+	if each, _ := m.each(); each > 0 {
 		most = min(most, 1+int(left/each))
 	}
 	return most
@@ -212,12 +218,14 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 
 // schedule gives a released job its place, at first or later: the next after those
 // of the jobs that are away, or one of theirs that was left empty, since they come
-// back before their places and some are released again.
+// back before their places and some are released again. The places are those of a
+// whole quota: a share that is small for a minute would send a long queue away for
+// hours.
 func (m *model) schedule(first time.Time, hold time.Duration, now time.Time) (place time.Time) {
 	m.horizon = later(m.horizon, first)
 	place = m.horizon
-	each := m.each()
-	if room := place.Sub(first); room > hold && time.Duration(m.away)*each < room {
+	_, each := m.each()
+	if room := place.Sub(first); room > hold && time.Duration(m.absent)*each < room {
 		return place.Add(-time.Duration(rand.Float64() * float64(room-hold)))
 	}
 	m.horizon = earlier(place.Add(each), now.Add(never))
@@ -239,7 +247,7 @@ func (d *dispatcher) away(t *task, delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if t.heldBy != nil {
-		t.heldBy.away++
+		t.heldBy.absent++
 	}
 	heap.Push(&d.released[t.source], absence{time.Now().Add(delay), t.submitted, t.heldBy})
 }
@@ -287,7 +295,7 @@ type absence struct {
 func (r *releases) due(now time.Time) int {
 	for len(*r) > 0 && !(*r)[0].due.After(now) {
 		if m := heap.Pop(r).(absence).model; m != nil {
-			m.away--
+			m.absent--
 		}
 	}
 	return len(*r)

@@ -60,17 +60,17 @@ func TestReleasedJobsTakeThePlacesThatAreLeft(t *testing.T) {
 		if place := m.schedule(first, d.hold, now); place != want {
 			t.Fatalf("place %d is %v from now, want %v", i, place.Sub(now), want.Sub(now))
 		}
-		m.away++
+		m.absent++
 	}
 	end := m.horizon
-	m.away -= 10 // came back, and started in the places of others
+	m.absent -= 10 // came back, and started in the places of others
 	for range 50 {
 		place := m.schedule(first, d.hold, now)
 		if place.Before(first.Add(d.hold)) || place.After(end) || m.horizon != end {
 			t.Errorf("a place %v from now, of a schedule from %v to %v", place.Sub(now), first.Sub(now), m.horizon.Sub(now))
 		}
 	}
-	m.away += 10
+	m.absent += 10
 	if place := m.schedule(first, d.hold, now); place != end {
 		t.Errorf("no place was left, and one %v from now was given, not %v", place.Sub(now), end.Sub(now))
 	}

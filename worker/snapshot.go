@@ -227,8 +227,9 @@ func (w *Worker) Snapshot() Snapshot {
 
 func (m *model) snapshot(now time.Time) ModelSnapshot {
 	c := &m.counts
+	each, _ := m.each()
 	s := ModelSnapshot{
-		Alias: m.Alias, Waiting: m.waiting, InFlight: m.inFlight, Each: m.each(),
+		Alias: m.Alias, Waiting: m.waiting, InFlight: m.inFlight, Each: each,
 		Succeeded: c.succeeded, Expired: c.expired, Fallbacks: c.fallbacks, Failed: maps.Clone(c.failed),
 		QuotaBound: c.quotaBound, QueueWait: c.queueWait.clone(),
 	}

@@ -89,7 +89,7 @@ func (s *script) play(t *testing.T) (Ledger, []Grant, time.Time) {
 func end(l *Ledger, g Grant, how int, settled int64, now time.Time) {
 	switch how {
 	case 0:
-		l.Settle(g, settled, 0, now)
+		l.Settle(g, settled, settled/3, now)
 	case 1:
 		l.Refuse(g, now)
 	case 2:
@@ -114,8 +114,8 @@ func FuzzNoTokenLeaks(f *testing.F) {
 			now = now.Add(time.Hour)
 			l.advance(now)
 		}
-		if l.inFlight != 0 || l.variance != 0 {
-			t.Errorf("%d in flight with variance %v, want none", l.inFlight, l.variance)
+		if l.inFlight != 0 || l.variance != 0 || l.fresh != 0 {
+			t.Errorf("%d in flight with variance %v, of which %v is fresh; want none", l.inFlight, l.variance, l.fresh)
 		}
 		for d, q := range l.quota {
 			if q.debt > 0 || q.least != 0 {

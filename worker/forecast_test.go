@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicehq/sluice/job"
 	"github.com/sluicehq/sluice/pacing"
 )
 
@@ -73,6 +74,42 @@ func TestReleasedJobsTakeThePlacesThatAreLeft(t *testing.T) {
 	m.absent += 10
 	if place := m.schedule(first, d.hold, now); place != end {
 		t.Errorf("no place was left, and one %v from now was given, not %v", place.Sub(now), end.Sub(now))
+	}
+}
+
+// A job that is released while it waits for the fallback of its model is away for
+// the fallback, whose place it takes.
+func TestAReleasedJobIsAwayForTheModelItWaitsFor(t *testing.T) {
+	t.Parallel()
+	model := func(alias string, rpm float64) ModelOptions {
+		return ModelOptions{Alias: alias, MaxInFlight: 10, Routes: []RouteOptions{{
+			Route: job.Route{ModelID: alias}, Quota: alias, Limits: pacing.Limits{RPM: rpm},
+		}}}
+	}
+	d := newDispatcher(&Worker{}, Options{
+		Sources: make([]Source, 1), MaxInFlight: 10, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Models: []ModelOptions{model("parked", 60), model("slow", 0.5)},
+	})
+	t.Cleanup(d.stop)
+	parked, slow := d.order[0], d.order[1]
+	now := time.Now().Add(2 * time.Minute)
+	route := parked.routes[0]
+	route.End(route.Start(firstCharge, now), pacing.Exhausted, 0, 0, 1, now)
+	for range 5 { // the next in minutes, even where the ledger explores
+		slow.routes[0].Start(firstCharge, now)
+	}
+	task := &task{
+		chain: []choice{{model: parked}, {model: slow}}, record: &record{}, lease: &lease{received: now},
+		deadline: now.Add(24 * time.Hour), turn: make(chan struct{}, 1),
+	}
+	d.admit(task)
+	_, delay, stays := d.stand(task, false, true, now)
+	if stays || delay <= 0 {
+		t.Fatalf("stays: %v, released for %v; want it released until its place is near", stays, delay)
+	}
+	d.away(task, delay)
+	if parked.absent != 0 || slow.absent != 1 {
+		t.Errorf("away for the parked model: %d, for its fallback: %d", parked.absent, slow.absent)
 	}
 }
 

@@ -318,7 +318,7 @@ func TestAMixedQueueDoesNotHoldUpTheFastModel(t *testing.T) {
 		w.empty(p, time.Hour)
 		s := p.Snapshot()
 		took := time.Since(began)
-		if own := time.Duration(10*n) * time.Minute / 300; took > own*21/20 {
+		if own := time.Duration(10*n) * time.Minute / 300; took > own*21/20+10*time.Second { // to begin and to notice the end
 			w.Errorf("all took %v, at their own pace they take %v", took, own)
 		}
 		if results := len(w.keys()); results != 11*n || w.paidTwice() != 0 || p.model("sonnet").Succeeded != int64(10*n) {

@@ -142,11 +142,7 @@ func (l *Ledger) hear(now time.Duration) {
 			continue
 		}
 		if l.recovery.accepted(w.at) {
-			// What was earned while probes were refused, others took.
-			since := time.Duration(float64(now-w.at) * l.current)
-			for d := range l.quota {
-				l.quota[d].empty(l.current, since)
-			}
+			l.reopened(w)
 		}
 		if w.beyond {
 			l.learn(w)
@@ -165,9 +161,9 @@ func (l *Ledger) learn(w *witness) {
 		if w.kind[d] < neither && w.charged[d]+w.charge[d] > time.Duration(limit)+doubtMinute {
 			if q.window.kind == w.kind[d] {
 				q.window.kind++
-				l.explore.tried = false // the next kind has hardly been
+				l.explore.tried[theMinute] = false // the next kind has hardly been
 			}
-			if l.explore.on && l.explore.minute && !l.minuteStands() {
+			if l.explore.on && l.explore.beyond == theMinute && !l.minuteStands() {
 				l.explore.end(l.now, l.explore.owed)
 			}
 		}
@@ -211,6 +207,7 @@ func (l *Ledger) forget() {
 		l.quota[d].window.kind = rolling
 	}
 	l.witnesses.first = l.witnesses.next
+	l.reopening = 0
 	l.explore = newExploration(l.now)
 }
 
@@ -233,15 +230,24 @@ func (l *Ledger) testify(g Grant, reserve [dimensions]time.Duration, now time.Du
 // learn that a limiter holds more, or that the quota was raised.
 type exploration struct {
 	on        bool
-	minute    bool          // it goes beyond the minute only, not beyond the buckets
+	beyond    limit         // what it goes beyond
 	from, to  time.Duration // of the last one
 	rounds    int
 	throttles int           // of the last one
 	owed      int           // successes until the next
 	due       time.Duration // no next one before
 	pace      time.Duration // the next start of this one
-	tried     bool          // the kind of minute that stands has been explored alone
+	tried     [2]bool       // by limit: it has been explored alone
 }
+
+// limit is what an exploration goes beyond.
+type limit uint8
+
+const (
+	theMinute limit = iota // alone: not beyond the buckets
+	theBucket              // alone: not beyond the minute
+	everything
+)
 
 func newExploration(now time.Duration) exploration {
 	return exploration{due: now + exploreFirst}
@@ -251,35 +257,48 @@ func newExploration(now time.Duration) exploration {
 const never = time.Duration(1<<63 - 1)
 
 // when returns the time at which a charge that is safe at a later time may
-// explore. buckets is when they permit it.
-func (e *exploration) when(l *Ledger, buckets, safe time.Duration) time.Duration {
+// explore, and beyond what.
+func (e *exploration) when(l *Ledger, p permits) (time.Duration, limit) {
 	at := max(l.now, e.pace)
 	if !e.on {
 		if l.current < l.share.top || l.unpaced() {
-			return never
+			return never, everything
 		}
 		if at = max(l.now, e.due); e.rounds >= 2 {
 			at = max(at, l.recovery.since+exploreQuiet)
 		}
 	}
 	if !e.gentle(l) {
-		return at
+		if !e.on || e.beyond != everything {
+			for d := range l.quota { // what was admitted at the turn of a minute is of its pace
+				at = max(at, l.quota[d].window.paced(explorePace))
+			}
+		}
+		return at, everything
 	}
-	// Where the minute alone is in the way, as it is of over-reserved work at
-	// half of the quota, to go beyond it is free: a bucket will not throttle. It
-	// goes on until a throttle, or until no minute stands.
+	// Where one alone is in the way, to go beyond it costs nothing if the other is the
+	// real one: beyond the minute, which over-reserved work meets at half of the
+	// quota, a bucket will not throttle; beyond a bucket, a minute by the clock will
+	// not, which admits all of itself at once. (A rolling one does too, but there what
+	// is left for others to take at once, beside a neighbour, costs more.) It goes on
+	// until a throttle, or until nothing is in the way.
 	again := l.firm && e.owed <= 0 // nothing else will refute it
-	if at = max(at, buckets); at < safe && at > l.born+minute && (e.on || !e.tried || again) {
-		return at
+	mayMinute := e.on && e.beyond == theMinute || !e.tried[theMinute] || again
+	if t := max(at, p.buckets); mayMinute && t < p.all && t > l.born+minute {
+		return t, theMinute
 	}
-	return never
+	mayBucket := e.on && e.beyond == theBucket || !e.on && e.tried[theMinute] && !e.tried[theBucket]
+	if t := max(at, p.minutes); mayBucket && t < p.all && t > l.born+minute {
+		return t, theBucket
+	}
+	return never, everything
 }
 
 // gentle reports whether one must keep within the buckets: another is not earned
 // yet; or this is a part of a quota, and what more there is than the first two
 // have found is the others'.
 func (e *exploration) gentle(l *Ledger) bool {
-	running := e.on && !e.minute
+	running := e.on && e.beyond == everything
 	return e.owed > 0 || l.firm && e.rounds >= 2 && !running
 }
 
@@ -295,17 +314,18 @@ func (l *Ledger) minuteStands() bool {
 
 // begin notes a start that is not safe, and reports whether it belongs to an
 // exploration.
-func (e *exploration) begin(l *Ledger, buckets, safe time.Duration) bool {
-	if e.when(l, buckets, safe) > l.now {
+func (e *exploration) begin(l *Ledger, p permits) bool {
+	at, beyond := e.when(l, p)
+	if at > l.now {
 		return false
 	}
-	gentle := e.gentle(l)
-	if !e.on || e.minute && !gentle {
-		e.on, e.from, e.throttles, e.minute, e.pace = true, l.now, 0, gentle, 0
-		if gentle {
-			e.tried = true
-		} else {
+	if !e.on || e.beyond != beyond {
+		e.on, e.from, e.throttles, e.beyond, e.pace = true, l.now, 0, beyond, 0
+		switch beyond {
+		case everything:
 			e.rounds++
+		case theMinute:
+			e.tried[theMinute] = true
 		}
 	}
 	return true
@@ -318,9 +338,13 @@ func (e *exploration) end(now time.Duration, owed int) {
 
 // refused ends an exploration, and reports whether the throttle was its doing.
 func (e *exploration) refused(g Grant, now time.Duration) bool {
-	first := e.rounds == 1 && !e.minute
+	first := e.rounds == 1 && e.beyond == everything
 	if e.on {
-		if e.end(now, e.owed); first {
+		if e.end(now, e.owed); e.beyond == theBucket {
+			e.tried[theBucket] = g.beyond // else it was the minute that refused
+			return g.beyond
+		}
+		if first {
 			e.due = now + exploreSecond
 		}
 	}

@@ -32,7 +32,7 @@ func TestTheMinuteIsExploredAgain(t *testing.T) {
 		disturbed := time.Duration(0)
 		for now := time.Duration(0); now < s.lasts; now += time.Second {
 			p.world.run(now)
-			if e := &p.ledger.explore; disturbed == 0 && e.on && e.minute {
+			if e := &p.ledger.explore; disturbed == 0 && e.on && e.beyond == theMinute {
 				disturbed, far.refuse = now, 3
 			}
 		}
@@ -56,13 +56,41 @@ func TestExplorationEndsWithTheMinute(t *testing.T) {
 	for now := time.Duration(0); now < s.lasts; now += time.Second {
 		p.world.run(now)
 		e := &p.ledger.explore
-		explored = explored || e.on && e.minute
-		if e.on && e.minute && !p.ledger.minuteStands() {
+		explored = explored || e.on && e.beyond == theMinute
+		if e.on && e.beyond == theMinute && !p.ledger.minuteStands() {
 			t.Fatalf("at %v the exploration of a minute goes on that is refuted", now)
 		}
 	}
 	if !explored || p.ledger.minuteStands() {
 		t.Errorf("explored %v; a minute stands: %v", explored, p.ledger.minuteStands())
+	}
+}
+
+// A bucket that was never seen empty is explored beside a minute by the clock, which
+// admits all of itself at once. What was refused otherwise does not end that for
+// good; a bucket that is there does.
+func TestBucketIsExploredBesideTheClock(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name        string
+		far         limiter
+		least, most time.Duration // believed of the bucket
+	}{
+		{"no bucket", &calendarMinute{of: map[int]bool{}}, 55 * time.Second, minute},
+		{"a bucket of 50 s", &behind{bucket: bucket{size: 50 * time.Second}, minute: calendarMinute{of: map[int]bool{}}}, 40 * time.Second, 52 * time.Second},
+	} {
+		s := scenario{configured: Limits{TPM: 400_000}, work: over, lasts: 20 * time.Minute}
+		p := s.player(test.far, 1)
+		p.world.run(s.lasts)
+		if b := p.ledger.quota[tokens].burst; b < test.least || b > test.most {
+			t.Errorf("%s: a bucket of %v is believed in, want %v to %v", test.name, b, test.least, test.most)
+		}
+		if kind := p.ledger.quota[tokens].window.kind; kind != calendar {
+			t.Errorf("%s: want a minute by the clock, believed is one%v", test.name, kind)
+		}
+		if rate := 1000 * float64(p.outcome.throttled) / float64(p.outcome.accepted); rate > 3 {
+			t.Errorf("%s: %.1f throttles per 1,000, want 3 at most", test.name, rate)
+		}
 	}
 }
 

@@ -74,6 +74,9 @@ type Ledger struct {
 	emptied   emptied
 	slips     float64
 	slippedAt time.Duration
+	// What a rolling minute was seen to hold, in quotas, when it reopened after a
+	// long stall; 0 where there was none, or others were heard of since.
+	reopening float64
 
 	// Where nothing is limited there is no rate to cut, so the share is one of
 	// what was in flight at the first throttle. 0 for no bound.
@@ -121,7 +124,7 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.full, l.fresh = now, 0
 	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
-	if l.recovery.stalled() {
+	if l.recovery.stalled() || l.blocked(now) {
 		l.share.cutAt += now - l.now // nothing is learned meanwhile
 	}
 	l.now = now
@@ -131,7 +134,7 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 	}
 	l.hear(now)
 	if l.current == l.share.top && now-l.share.whole > minute {
-		l.peak = 0
+		l.peak, l.reopening = 0, 0
 	}
 	return now
 }
@@ -157,10 +160,17 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 // surplus is what a settlement is expected to take beyond the reservation.
 func surplus(reserve, expect time.Duration) time.Duration { return max(expect-reserve, 0) }
 
-// safe returns when, from a time on, every shape that stands permits the charge:
-// the buckets, and with them the minute, the time between oversize starts, and
-// the number in flight of an unpaced quota.
-func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration) {
+// permits is when a charge may start, as far as these tell.
+type permits struct {
+	buckets time.Duration
+	minutes time.Duration // by the clock, where they may keep the pace and buckets are in the way; else never
+	// Every shape that stands, the time between oversize starts, and the number in
+	// flight of an unpaced quota.
+	all time.Duration
+}
+
+// safe returns when, from a time on, what stands permits the charge.
+func (l *Ledger) safe(c Charge, from time.Duration) (p permits) {
 	reserve, expect := l.costs(c)
 	// How far the debts may be off, without and with this charge, and the minute
 	// with it.
@@ -168,41 +178,52 @@ func (l *Ledger) safe(c Charge, from time.Duration) (buckets, all time.Duration)
 		return [...]time.Duration{tokens: l.quota[tokens].time(apart(variance, own))}
 	}
 	without, with, whole := off(l.fresh, 0), off(l.fresh, c.Doubt), off(l.variance, c.Doubt)
-	buckets = from
+	p.buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
 			// A settlement above its reservation, and half of another, may be on
 			// their way: with one, a bucket of a second throttles 15 per 1,000.
 			margin := jitter + with[d] + surplus(reserve[d], expect[d])*3/2
-			buckets = max(buckets, l.now+q.wait(reserve[d], jitter+without[d], margin, l.current))
+			p.buckets = max(p.buckets, l.now+q.wait(reserve[d], jitter+without[d], margin, l.current))
 		}
 	}
-	all = buckets
-	if l.Oversize(c) {
-		all = max(all, l.oversizeAt)
+	// Planned with the larger of reservation and settlement, or what is in flight
+	// settles above the quota. Where a small bucket keeps the pace, it is enough to
+	// count what is charged.
+	var amount [dimensions]time.Duration
+	for d := range l.quota {
+		if amount[d] = reserve[d] + whole[d]; l.quota[d].minutely() {
+			amount[d] += surplus(reserve[d], expect[d])
+		}
 	}
-	for again := true; again; { // room in one window can be gone when the other has some
+	p.minutes = never
+	if p.buckets > from && l.keeper() == calendar {
+		p.minutes = l.room(amount, from)
+	}
+	p.all = p.buckets
+	if l.Oversize(c) {
+		p.all = max(p.all, l.oversizeAt)
+	}
+	p.all = l.room(amount, p.all)
+	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
+		p.all = max(p.all, l.now+pauseMost) // or earlier, when one of them ends
+	}
+	return p
+}
+
+// room returns the first time from then on at which the minutes have room.
+func (l *Ledger) room(amount [dimensions]time.Duration, from time.Duration) (at time.Duration) {
+	at = from
+	for again := true; again; { // room in one can be gone when the other has some
 		again = false
 		for d := range l.quota {
-			q := &l.quota[d]
-			if q.cost == 0 {
-				continue
+			if q := &l.quota[d]; q.cost > 0 {
+				t := q.window.when(amount[d], at, l.current, q.minutely())
+				at, again = max(at, t), again || t > at
 			}
-			// Planned with the larger of reservation and settlement, or what is
-			// in flight settles above the quota. Where a small bucket keeps the
-			// pace, it is enough to count what is charged.
-			amount, planned := reserve[d]+whole[d], q.minutely()
-			if planned {
-				amount += surplus(reserve[d], expect[d])
-			}
-			at := q.window.when(amount, all, l.current, planned)
-			all, again = max(all, at), again || at > all
 		}
 	}
-	if l.peak > 0 && float64(l.inFlight) >= max(l.current*float64(l.peak), 1) {
-		all = max(all, l.now+pauseMost) // or earlier, when one of them ends
-	}
-	return buckets, all
+	return at
 }
 
 // apart returns how many tokens more than estimated reservations of that variance
@@ -218,9 +239,11 @@ func apart(variance float64, own int64) int64 {
 func (l *Ledger) When(c Charge, now time.Time) time.Time {
 	t := l.advance(now)
 	from := max(t, l.recovery.when(&l.witnesses))
-	buckets, at := l.safe(c, from)
+	p := l.safe(c, from)
+	at := p.all
 	if at > from && !l.Oversize(c) {
-		at = min(at, max(from, l.explore.when(l, buckets, at)))
+		explored, _ := l.explore.when(l, p)
+		at = min(at, max(from, explored))
 	}
 	if l.boundUntil = 0; at > t {
 		l.boundUntil = at
@@ -233,12 +256,12 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	t := l.advance(now)
 	reserve, expect := l.costs(c)
 	g := Grant{id: l.next, at: t, charge: c, oversize: l.Oversize(c)}
-	if buckets, at := l.safe(c, t); at > t && !g.oversize {
-		g.beyond = l.explore.begin(l, buckets, at)
+	if p := l.safe(c, t); p.all > t && !g.oversize {
+		g.beyond = l.explore.begin(l, p)
 	}
-	if l.explore.on {
+	if e := &l.explore; e.on && (g.beyond || e.beyond != theBucket) {
 		spacing := float64(max(expect[requests], expect[tokens])) / (explorePace * l.current)
-		l.explore.pace = max(l.explore.pace, t) + time.Duration(spacing)
+		e.pace = max(e.pace, t) + time.Duration(spacing)
 	}
 	if g.oversize {
 		l.oversizeAt = t + oversizeEvery
@@ -348,10 +371,16 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 	if !ok {
 		return
 	}
+	l.others()
 	reserve, expect := l.costs(g.charge)
 	for d := range l.quota {
 		q := &l.quota[d]
-		q.refused(reserve[d], l.current)
+		q.refused(reserve[d])
+		if l.reopening == 0 {
+			// That its reservation was refused says that the bucket was emptier than
+			// that, not that it was empty: on average by half.
+			q.empty(l.current, reserve[d]/2)
+		}
 		q.window.change(g.at, entry{charged: -reserve[d], extra: -surplus(reserve[d], expect[d])})
 	}
 	l.testify(g, reserve, t)
@@ -376,16 +405,23 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if explored || g.oversize {
 		return
 	}
+	f := l.find(now)
+	if l.reopening > 0 { // no more than the minute of a quota that was cut
+		l.measured(l.used())
+		return
+	}
+	reserve, _ := l.costs(g.charge)
 	for d := range l.quota {
 		if w := &l.quota[d].window; l.quota[d].cost > 0 {
-			if w.kind == calendar && w.sum.charged > w.limit() {
-				// What a rolling minute would not have permitted: the clocks differ.
-				w.kind, l.explore.tried = rolling, true
+			planned := l.quota[d].minutely()
+			if w.kind == calendar && w.sum.charged > w.limit() && w.room(planned) > reserve[d]+doubtMinute {
+				// What had room, and a rolling minute would not have permitted: the
+				// clocks differ.
+				w.kind, l.explore.tried[theMinute] = rolling, true
 			}
-			w.fill(l.quota[d].minutely())
+			w.fill(planned)
 		}
 	}
-	f := l.find(now)
 	l.share.heed(now, f)
 	switch {
 	case stalled:

@@ -154,6 +154,31 @@ func (b *both) settle(id int, reserve, settled float64) {
 	}
 }
 
+// behind is a minute by the clock with a bucket before it.
+type behind struct {
+	bucket
+	minute calendarMinute
+}
+
+func (b *behind) limit(l Limits) {
+	b.bucket.limit(l)
+	b.minute.limit(l)
+}
+
+func (b *behind) admit(now time.Duration, id int, reserve float64) bool {
+	before := b.bucket
+	if b.bucket.admit(now, id, reserve) && b.minute.admit(now, id, reserve) {
+		return true
+	}
+	b.bucket = before
+	return false
+}
+
+func (b *behind) settle(id int, reserve, settled float64) {
+	b.bucket.settle(id, reserve, settled)
+	b.minute.settle(id, reserve, settled)
+}
+
 // shapes are the limiters that the ledger must find out about.
 var shapes = [...]struct {
 	name string

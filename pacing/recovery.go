@@ -30,6 +30,7 @@ type recovery struct {
 	accepts  int           // since the last refusal
 	refusals int           // of probes in a row
 	resume   time.Duration // no probe before
+	began    time.Duration // the stall, if this is one
 }
 
 // stalled reports whether nothing was accepted since the last throttle.
@@ -57,10 +58,10 @@ func (r *recovery) refused(ws *witnesses, now time.Duration, slow bool) (stalled
 	stalled = r.stalled()
 	*r = recovery{
 		on: true, slow: slow, cut: r.cut && stalled,
-		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals,
+		since: now, resume: now, most: 1, first: ws.next, refusals: r.refusals, began: r.began,
 	}
 	if !stalled {
-		r.refusals = 0
+		r.refusals, r.began = 0, now
 		return false
 	}
 	r.resume += min(pauseFirst<<min(r.refusals, 10), pauseMost)

@@ -114,12 +114,9 @@ func (r *replica) refund(amount, late time.Duration) {
 	r.least = max(r.least-amount, 0)
 }
 
-// refused takes a reservation back that the limiter did not take. That it did
-// not says that its bucket was emptier than the reservation, not that it was
-// empty: on average by half.
-func (r *replica) refused(reserve time.Duration, share float64) {
+// refused takes a reservation back that the limiter did not take.
+func (r *replica) refused(reserve time.Duration) {
 	r.owe(r.debt - reserve)
-	r.empty(share, reserve/2)
 	r.least = max(r.least-reserve, 0)
 }
 
@@ -241,6 +238,15 @@ func (w *window) turnTo(sure int64) {
 
 // turns is when the next minute by the clock has surely begun.
 func (w *window) turns() time.Duration { return time.Duration(w.first+perMinute+2*edge) * slot }
+
+// paced is when what the clock's minute has taken would have been taken at that
+// pace, from its begin on.
+func (w *window) paced(pace float64) time.Duration {
+	if w.kind != calendar {
+		return 0
+	}
+	return time.Duration(w.first+edge)*slot + time.Duration(float64(w.turn.charged)/pace)
+}
 
 // advance drops the slots that left the minute and opens the new ones.
 func (w *window) advance(now time.Duration, share float64) {

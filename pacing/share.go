@@ -65,9 +65,10 @@ const (
 	// fallen. Too small: nothing is ever taken not to fall. Too large: a
 	// neighbour that comes slowly is not followed.
 	chance = 0.01
-	// usedLeast bounds what a cut may take because less was in use. Too small:
-	// a throttle after idle time costs the share. Too large: more stalls until
-	// a rolling minute's level is found.
+	// usedLeast bounds what a cut may take because less was in use, and how far a
+	// quota is believed to have been cut. Too small: a throttle after idle time costs
+	// the share, and a neighbour is a cut quota. Too large: more stalls until
+	// a rolling minute's level is found, or that of one that was halved.
 	usedLeast = 0.5
 	// shareLeast keeps every wait finite. Too small: hours until the next start
 	// says that the quota is free again. Too large: throttles while somebody
@@ -154,4 +155,11 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 		s.depth = cutSmall
 	}
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
+}
+
+// measured takes what the quota was found to be, all of it ours.
+func (s *share) measured(now time.Duration, part float64) {
+	s.top = max(1, min(s.top, part))
+	s.level, s.met, s.cutAt, s.tally, s.cuts, s.depth = part, part, now, 0, 0, 0
+	s.hold, s.grow = growth, growth
 }

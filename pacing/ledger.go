@@ -43,6 +43,11 @@ const (
 	// oversizeEvery is the time between starts that need a whole minute. Too
 	// small: such jobs starve all others. Too large: they wait for hours.
 	oversizeEvery = 10 * minute
+	// oversizeAgain is that after one that was throttled, with all of a minute free:
+	// a limiter that counts minutes will never take such a request. Too small: minutes
+	// are left empty for nothing (3 % of the goodput for each in half an hour). Too
+	// large: it takes long until a job is failed for it.
+	oversizeAgain = 40 * minute
 )
 
 // Ledger is the account of what one quota was charged and when its next start
@@ -370,6 +375,9 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 	t, ok := l.end(g, now)
 	if !ok {
 		return
+	}
+	if g.oversize {
+		l.oversizeAt = max(l.oversizeAt, g.at+oversizeAgain)
 	}
 	l.others()
 	reserve, expect := l.costs(g.charge)

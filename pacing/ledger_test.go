@@ -316,9 +316,14 @@ func TestOversize(t *testing.T) {
 	if at := l.When(big, now.Add(2*minute)); at.Sub(now) != oversizeEvery {
 		t.Errorf("the next oversize start is %v later, want %v", at.Sub(now), oversizeEvery)
 	}
+	now = now.Add(oversizeEvery)
+	l.Refuse(l.Start(big, now), now.Add(time.Second))
+	if at := l.When(big, now.Add(2*minute)); at.Sub(now) != oversizeAgain {
+		t.Errorf("after a throttle the next oversize start is %v later, want %v", at.Sub(now), oversizeAgain)
+	}
 	share := l.View(now).Share
 	for i := range 10 {
-		now = now.Add(oversizeEvery)
+		now = now.Add(oversizeAgain)
 		l.Refuse(l.Start(big, now), now.Add(time.Duration(i)*time.Millisecond))
 	}
 	if got := l.View(now).Share; got != share {

@@ -230,21 +230,21 @@ func (l *Ledger) testify(g Grant, reserve [dimensions]time.Duration, now time.Du
 // learn that a limiter holds more, or that the quota was raised.
 type exploration struct {
 	on        bool
-	beyond    limit         // what it goes beyond
+	beyond    scope         // what it goes beyond
 	from, to  time.Duration // of the last one
 	rounds    int
 	throttles int           // of the last one
 	owed      int           // successes until the next
 	due       time.Duration // no next one before
 	pace      time.Duration // the next start of this one
-	tried     [2]bool       // by limit: it has been explored alone
+	tried     [2]bool       // the minute that stands was explored alone; a bucket refused that
 }
 
-// limit is what an exploration goes beyond.
-type limit uint8
+// scope is what an exploration goes beyond.
+type scope uint8
 
 const (
-	theMinute limit = iota // alone: not beyond the buckets
+	theMinute scope = iota // alone: not beyond the buckets
 	theBucket              // alone: not beyond the minute
 	everything
 )
@@ -258,7 +258,7 @@ const never = time.Duration(1<<63 - 1)
 
 // when returns the time at which a charge that is safe at a later time may
 // explore, and beyond what.
-func (e *exploration) when(l *Ledger, p permits) (time.Duration, limit) {
+func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	at := max(l.now, e.pace)
 	if !e.on {
 		if l.current < l.share.top || l.unpaced() {
@@ -271,7 +271,7 @@ func (e *exploration) when(l *Ledger, p permits) (time.Duration, limit) {
 	if !e.gentle(l) {
 		if !e.on || e.beyond != everything {
 			for d := range l.quota { // what was admitted at the turn of a minute is of its pace
-				at = max(at, l.quota[d].window.paced(explorePace))
+				at = max(at, l.quota[d].window.paced(explorePace*l.current))
 			}
 		}
 		return at, everything
@@ -340,16 +340,16 @@ func (e *exploration) end(now time.Duration, owed int) {
 func (e *exploration) refused(g Grant, now time.Duration) bool {
 	first := e.rounds == 1 && e.beyond == everything
 	if e.on {
-		if e.end(now, e.owed); e.beyond == theBucket {
-			e.tried[theBucket] = g.beyond // else it was the minute that refused
-			return g.beyond
-		}
-		if first {
+		if e.end(now, e.owed); first {
 			e.due = now + exploreSecond
 		}
 	}
 	if e.from == 0 || g.at < e.from-lag || g.at > e.to {
 		return false
+	}
+	if e.beyond == theBucket { // or it was the minute that refused
+		e.tried[theBucket] = e.tried[theBucket] || g.beyond
+		return g.beyond
 	}
 	if e.throttles++; !first {
 		e.owed = explorePrice * e.throttles

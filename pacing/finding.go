@@ -16,11 +16,6 @@ const (
 	// never refuted, is measured as one. Too large: a minute is measured as a
 	// bucket.
 	atOnce = 5 * time.Second
-	// longStall is how long a rolling minute must have admitted nothing to be taken
-	// for overfull. Too small: a neighbour's minute is (with four fifths taken, at
-	// 8 s, twice the throttles). Too large: a quota that was cut by less than a half is
-	// found throttle by throttle.
-	longStall = 12 * time.Second
 )
 
 // minutely reports whether a minute is believed and so much was admitted at once
@@ -93,70 +88,4 @@ func (l *Ledger) turn() (at time.Duration) {
 		}
 	}
 	return at
-}
-
-// keeper is the kind of minute that may keep the pace, or neither.
-func (l *Ledger) keeper() minuteKind {
-	for d := range l.quota {
-		if q := &l.quota[d]; q.cost > 0 && q.minutely() {
-			return q.window.kind
-		}
-	}
-	return neither
-}
-
-// reopened takes the accept that ends a row of refused probes.
-func (l *Ledger) reopened(w *witness) {
-	stall := l.recovery.since - l.recovery.began
-	long := stall > longStall && l.keeper() == rolling
-	for d := range l.quota { // a bucket of half of the quota would have earned that
-		long = long && stall > time.Duration(2*float64(w.charge[d])/l.current)
-	}
-	// A minute that admitted nothing for so long held more than the quota, as when
-	// that is cut. What was in it at the last refusal was too much, what is in it now
-	// is not.
-	now := l.used()
-	part := (l.emptied.used + now) / 2
-	switch {
-	case long && part < l.current && now > usedLeast*l.current:
-		l.measured(part)
-		l.reopening = now
-	case l.reopening == 0:
-		// What was earned meanwhile, others took.
-		since := time.Duration(float64(l.now-w.at) * l.current)
-		for d := range l.quota {
-			l.quota[d].empty(l.current, since)
-		}
-	}
-}
-
-// others ends what a reopening said when a throttle tells of others: the minute
-// holds less than it was seen to admit.
-func (l *Ledger) others() {
-	if l.used()+float64(2*lag)/float64(minute) < l.reopening || l.keeper() != rolling {
-		l.reopening = 0
-	}
-}
-
-// blocked reports whether a reopened minute has admitted nothing for a while: its
-// starts come back in the gaps that the last ones left.
-func (l *Ledger) blocked(now time.Duration) bool {
-	if l.reopening == 0 || l.boundUntil <= l.now || l.witnesses.next == 0 {
-		return false
-	}
-	last := l.witnesses.at(l.witnesses.next - 1)
-	return float64(now-last.at)*l.current > 2*float64(max(last.charge[requests], last.charge[tokens]))
-}
-
-// measured believes that the quota is that part of itself, and nobody else's. The
-// minute's log is right then as it is, and nothing keeps the pace beside it: what
-// leaves it can start at once.
-func (l *Ledger) measured(part float64) {
-	l.share.measured(l.now, part)
-	l.current = part
-	for d := range l.quota {
-		q := &l.quota[d]
-		q.debt, q.least = 0, 0
-		q.window.rebase(part)
-	}
 }

@@ -87,7 +87,9 @@ type Ledger struct {
 	// what was in flight at the first throttle. 0 for no bound.
 	peak       int
 	oversizeAt time.Duration // the earliest start of the next oversize request
-	boundUntil time.Duration // the last answer of When, if it was to wait
+	// oversizeOwed is until when one that was accepted may be owed.
+	oversizeOwed time.Duration
+	boundUntil   time.Duration // the last answer of When, if it was to wait
 }
 
 // Grant is the permission to start one request. It is settled, refused or
@@ -129,8 +131,11 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.full, l.fresh = now, 0
 	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
-	if l.recovery.stalled() || l.blocked(now) {
-		l.share.cutAt += now - l.now // nothing is learned meanwhile
+	// Nothing is learned meanwhile.
+	if l.recovery.stalled() {
+		l.share.cutAt += now - l.now
+	} else {
+		l.share.cutAt += l.blocked(now)
 	}
 	l.now = now
 	l.reshare()
@@ -270,6 +275,7 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	}
 	if g.oversize {
 		l.oversizeAt = t + oversizeEvery
+		l.oversizeOwed = l.oversizeAt
 	}
 
 	l.witnesses.start(l, g, reserve)
@@ -377,9 +383,12 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 		return
 	}
 	if g.oversize {
-		l.oversizeAt = max(l.oversizeAt, g.at+oversizeAgain)
+		l.oversizeOwed = 0
+		if !l.firm { // of a part of a quota, it can have been the others
+			l.oversizeAt = max(l.oversizeAt, g.at+oversizeAgain)
+		}
 	}
-	l.others()
+	l.doubtReopening()
 	reserve, expect := l.costs(g.charge)
 	for d := range l.quota {
 		q := &l.quota[d]
@@ -403,7 +412,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if g.at < r.since {
 		return // of the flight that is known
 	}
-	if explored && now >= l.oversizeAt { // an oversize charge is owed all the same
+	if explored && now >= l.oversizeOwed { // an oversize charge is owed all the same
 		reserve, _ := l.costs(g.charge)
 		for d := range l.quota {
 			l.quota[d].found(reserve[d], l.current)
@@ -414,11 +423,11 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		return
 	}
 	f := l.find(now)
-	if l.reopening > 0 { // no more than the minute of a quota that was cut
-		l.measured(l.used())
+	reserve, _ := l.costs(g.charge)
+	if l.reopening > 0 { // no more than the minute of a quota that was cut: it has no room for that
+		l.measured(l.used() + float64(max(reserve[requests], reserve[tokens])/2)/float64(minute))
 		return
 	}
-	reserve, _ := l.costs(g.charge)
 	for d := range l.quota {
 		if w := &l.quota[d].window; l.quota[d].cost > 0 {
 			planned := l.quota[d].minutely()

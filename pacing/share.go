@@ -157,9 +157,12 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }
 
-// measured takes what the quota was found to be, all of it ours.
-func (s *share) measured(now time.Duration, part float64) {
-	s.top = max(1, min(s.top, part))
+// become takes what the quota was found to be, all of it ours.
+func (s *share) become(now time.Duration, part float64) {
+	part = min(max(part, shareLeast), s.top)
+	if part < 1 {
+		s.top = 1 // what was found above the quota is lost
+	}
 	s.level, s.met, s.cutAt, s.tally, s.cuts, s.depth = part, part, now, 0, 0, 0
 	s.hold, s.grow = growth, growth
 }

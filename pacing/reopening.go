@@ -1,0 +1,83 @@
+package pacing
+
+import "time"
+
+// longStall is how long a rolling minute must have admitted nothing to be taken
+// for overfull. Too small: a neighbour's minute is (with four fifths taken, at 8 s,
+// twice the throttles). Too large: a quota that was cut by less than a half is found
+// throttle by throttle.
+const longStall = 12 * time.Second
+
+// keeper is the kind of minute that may keep the pace, or neither: the clock's,
+// where one dimension counts by it.
+func (l *Ledger) keeper() minuteKind {
+	kind := neither
+	for d := range l.quota {
+		if q := &l.quota[d]; q.cost > 0 && q.minutely() && (kind == neither || q.window.kind == calendar) {
+			kind = q.window.kind
+		}
+	}
+	return kind
+}
+
+// reopened takes the accept that ends a row of refused probes.
+func (l *Ledger) reopened(w *witness) {
+	stall := l.recovery.since - l.recovery.began
+	// No minute is overfull for longer than a minute.
+	long := stall > longStall && stall < minute && l.keeper() == rolling
+	for d := range l.quota { // a bucket of half of the quota would have earned that
+		long = long && stall > time.Duration(2*float64(w.charge[d])/l.current)
+	}
+	// A minute that admitted nothing for so long held more than the quota, as when
+	// that is cut. What was in it at the last refusal was too much, what is in it now
+	// is not.
+	now := l.used()
+	part := (l.emptied.used + now) / 2
+	switch {
+	case long && part < l.current && now > usedLeast*l.current:
+		l.measured(part)
+		l.reopening = now
+	case l.reopening == 0:
+		// What was earned meanwhile, others took.
+		since := time.Duration(float64(l.now-w.at) * l.current)
+		for d := range l.quota {
+			l.quota[d].empty(l.current, since)
+		}
+	}
+}
+
+// doubtReopening ends what a reopening said at a throttle, whose charge still counts,
+// that says something else: with less in the minute than it was seen to hold there
+// are others; with a whole quota in it nothing is cut any more.
+func (l *Ledger) doubtReopening() {
+	used := l.used()
+	if used+float64(2*lag)/float64(minute) < l.reopening || used >= l.share.top || l.keeper() != rolling {
+		l.reopening = 0
+	}
+}
+
+// measured believes that the quota is that part of itself, and nobody else's. The
+// minute's log is right then as it is, and nothing keeps the pace beside it: what
+// leaves it can start at once.
+func (l *Ledger) measured(part float64) {
+	l.share.become(l.now, part)
+	l.current = l.share.level
+	for d := range l.quota {
+		q := &l.quota[d]
+		q.debt, q.least = 0, 0
+		q.window.rebase(l.current)
+	}
+}
+
+// blocked returns for how much of the time until now a reopened minute admitted
+// nothing: its starts come back in the gaps that the last ones left.
+func (l *Ledger) blocked(now time.Duration) time.Duration {
+	if l.reopening == 0 || l.witnesses.next == 0 {
+		return 0
+	}
+	last := l.witnesses.at(l.witnesses.next - 1)
+	if float64(now-last.at)*l.current < 2*float64(max(last.charge[requests], last.charge[tokens])) {
+		return 0
+	}
+	return max(min(now, l.boundUntil)-l.now, 0)
+}

@@ -94,22 +94,119 @@ func TestBucketIsExploredBesideTheClock(t *testing.T) {
 	}
 }
 
+// A flight of an exploration beyond a bucket costs nothing, and only starts that
+// went beyond it say that there is one.
+func TestFlightBeyondTheBucket(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		before  int64 // tokens, of a bucket that is known to hold 10,000
+		refused bool
+	}{
+		{"beyond it", 9_900, true},
+		{"within it", 0, false},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		now := start.Add(time.Hour)
+		l.advance(now)
+		l.quota[tokens].burst, l.quota[tokens].window.kind = 10*time.Second, calendar
+		l.explore = exploration{on: true, beyond: theBucket, from: l.now, rounds: 2, owed: 4_800, tried: [2]bool{theMinute: true}}
+		l.Start(fixed(test.before), now)
+		var flight []Grant
+		for range 3 {
+			now = now.Add(time.Millisecond)
+			l.explore.pace = 0
+			if at := l.When(fixed(500), now); at.After(now) {
+				t.Fatalf("%s: a start waits %v", test.name, at.Sub(now))
+			}
+			flight = append(flight, l.Start(fixed(500), now))
+		}
+		for _, g := range flight {
+			l.Refuse(g, now.Add(50*time.Millisecond))
+		}
+		if l.explore.on || l.explore.owed != 4_800 || l.explore.tried[theBucket] != test.refused {
+			t.Errorf("%s: on %v, %d are owed, a bucket refused: %v; want false, 4800, %v",
+				test.name, l.explore.on, l.explore.owed, l.explore.tried[theBucket], test.refused)
+		}
+	}
+}
+
+// An exploration by the clock begins when the pace has caught up with what the
+// minute took at its turn: at once, where that was at the pace already.
+func TestExplorationCatchesUpWithTheMinute(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		top   float64
+		taken time.Duration // in the first ten seconds of the minute
+		after time.Duration // of its begin
+	}{
+		{"all of a quota at the turn", 1, 59 * time.Second, 29800 * time.Millisecond},
+		{"its pace", 1, 10 * time.Second, 10 * time.Second},
+		{"a raised quota at its pace", 1.98, 20 * time.Second, 10 * time.Second},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start.Truncate(minute))
+		turn := start.Truncate(minute).Add(time.Hour)
+		l.advance(turn.Add(-time.Second))
+		l.share.top, l.current = test.top, test.top
+		l.quota[tokens].window.kind = calendar
+		l.explore = exploration{rounds: 2}
+		l.Start(fixed(int64(test.taken/time.Millisecond)), turn.Add(150*time.Millisecond))
+		now := turn.Add(10 * time.Second)
+		l.advance(now)
+		at, beyond := l.explore.when(&l, permits{all: never})
+		if got := l.epoch.Add(at).Sub(turn); beyond != everything || (got-test.after).Abs() > 100*time.Millisecond {
+			t.Errorf("%s: after %v, beyond %d, want %v", test.name, got, beyond, test.after)
+		}
+	}
+}
+
+// A minute by the clock is given up for a rolling one by a throttle while it had
+// room, not by one when it was full to an estimate.
+func TestClockIsDoubtedWhileItHasRoom(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		taken int64 // tokens, of 60,000
+		want  minuteKind
+	}{{30_000, rolling}, {59_400, calendar}} {
+		l := NewLedger(Limits{TPM: 60_000}, start.Truncate(minute))
+		l.explore.due = never
+		l.quota[tokens].burst, l.quota[tokens].window.kind = minute, calendar
+		turn := start.Truncate(minute).Add(time.Hour)
+		l.Start(fixed(50_000), turn.Add(-5*time.Second))
+		l.Start(fixed(test.taken), turn.Add(5*time.Second))
+		g := l.Start(fixed(500), turn.Add(6*time.Second))
+		l.Refuse(g, turn.Add(6*time.Second+50*time.Millisecond))
+		if got := l.quota[tokens].window.kind; got != test.want {
+			t.Errorf("after %d tokens and a throttle one%v is believed in, want%v", test.taken, got, test.want)
+		}
+	}
+}
+
 // What an exploration seemed to owe is forgotten when a bucket throttles it; an
-// oversize charge of before is not.
+// oversize charge of before is not, if it was accepted.
 func TestOversizeStaysOwed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name        string
+		refused     int64 // tokens, started earlier and throttled
 		before      int64 // tokens, started just before
 		least, most time.Duration
 	}{
-		{"an oversize charge", 600_000, 9 * time.Minute, 11 * time.Minute},
-		{"other charges", 30_000, 9 * time.Second, 11 * time.Second},
+		{"an oversize charge", 0, 600_000, 9 * time.Minute, 11 * time.Minute},
+		{"other charges", 0, 30_000, 9 * time.Second, 11 * time.Second},
+		{"other charges, after an oversize one was refused", 600_000, 30_000, 9 * time.Second, 11 * time.Second},
 	} {
 		l := NewLedger(Limits{TPM: 60_000}, start)
 		now := start.Add(time.Hour)
 		l.advance(now)
 		l.quota[tokens].burst, l.quota[tokens].window.kind = 10*time.Second, neither
+		if test.refused > 0 {
+			l.Refuse(l.Start(fixed(test.refused), now), now.Add(50*time.Millisecond))
+			now = now.Add(oversizeEvery + time.Second)
+			l.advance(now)
+			l.recovery.on = false
+		}
 		l.explore.rounds, l.explore.due = 2, 0
 		l.Start(fixed(test.before), now)
 		small := fixed(500)

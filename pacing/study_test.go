@@ -112,40 +112,6 @@ func TestNeighbourLeaves(t *testing.T) {
 	}
 }
 
-// TestCutMinute: a rolling minute that holds twice its new quota takes nothing
-// for half a minute. Then it is measured, and what left it starts at once.
-func TestCutMinute(t *testing.T) {
-	t.Parallel()
-	const cut = 5 * time.Minute
-	for _, test := range []struct {
-		name string
-		scenario
-		binds int
-	}{
-		{"requests", scenario{configured: Limits{RPM: 300}, work: short, to: Limits{RPM: 150}}, requests},
-		{"tokens", scenario{configured: Limits{TPM: 400_000}, work: honest, to: Limits{TPM: 200_000}}, tokens},
-		{"tokens, beside requests that do not bind", scenario{
-			configured: Limits{RPM: 2_000, TPM: 400_000}, work: honest, to: Limits{RPM: 2_000, TPM: 200_000}}, tokens},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			s := test.scenario
-			s.changes, s.lasts = cut, cut+5*time.Minute
-			p := s.player(&rollingMinute{}, 1)
-			p.world.run(cut)
-			before := p.outcome.throttled
-			p.world.run(s.lasts)
-			most := 5 * max(s.to.TPM, 150)
-			if got := p.outcome.sum(test.binds, cut, s.lasts); got < 0.95*most {
-				t.Errorf("%.0f in the five minutes after the cut, want 95 %% of %.0f", got, most)
-			}
-			if n := p.outcome.throttled - before; n > 25 {
-				t.Errorf("%d throttles after the cut, want 25 at most", n)
-			}
-		})
-	}
-}
-
 // TestRaiseIsFound: within the price of an exploration, whatever shape is
 // believed by then.
 func TestRaiseIsFound(t *testing.T) {

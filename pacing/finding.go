@@ -41,6 +41,7 @@ type finding struct {
 	over    time.Duration // the time between the two
 	offered float64       // the share, on average
 	part    float64       // of the quota, that was ours
+	large   bool          // known or not: so much was admitted at once that it may hide for long what is not ours
 	small   bool          // known or not: no bucket much larger than the smallest was seen
 }
 
@@ -53,6 +54,7 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	f.small = true
 	for d := range l.quota {
 		q := &l.quota[d]
+		f.large = f.large || q.burst > atOnce
 		f.small = f.small && q.burst < smallest*3/2
 		l.emptied.took[d] = q.took
 		if f.known && q.cost > 0 {

@@ -447,7 +447,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		if r.cut || r.refusals < slipsFree {
 			return
 		}
-	case l.current >= l.share.top:
+	case l.current >= l.share.top && !(f.large && l.share.wasCut(now)):
 		l.slips = max(l.slips-float64(now-l.slippedAt)/float64(slipFade), 0) + 1
 		l.slippedAt = now
 		if l.slips <= slipsFree {

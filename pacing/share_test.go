@@ -140,3 +140,35 @@ func TestRaisedShareIsLostByACut(t *testing.T) {
 		t.Errorf("top is %v after a cut below the quota, want 1", s.top)
 	}
 }
+
+// A throttle soon after the share is whole again is no slip where much is admitted at
+// once: that hid that the share was too large.
+func TestWholeAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		burst time.Duration
+		cut   bool          // it was, before
+		whole time.Duration // for so long
+		slips bool
+	}{
+		{"lately", 10 * time.Second, true, 10 * time.Second, false},
+		{"for long", 10 * time.Second, true, 2 * time.Minute, true},
+		{"never cut", 10 * time.Second, false, 10 * time.Second, true},
+		{"a small bucket", time.Second, true, 10 * time.Second, true},
+	} {
+		l := NewLedger(Limits{RPM: 300}, start)
+		now := start.Add(time.Hour)
+		l.advance(now)
+		l.explore.due = never
+		l.quota[requests].burst, l.quota[requests].window.kind = test.burst, neither
+		if test.cut {
+			l.share.met = 0.5
+		}
+		l.share.whole = l.now - test.whole
+		l.Refuse(l.Start(fixed(0), now), now.Add(50*time.Millisecond))
+		if slips := l.current == 1; slips != test.slips {
+			t.Errorf("%s: the throttle is a slip: %v, want %v", test.name, slips, test.slips)
+		}
+	}
+}

@@ -3,9 +3,8 @@ package pacing
 import "time"
 
 // longStall is how long a rolling minute must have admitted nothing to be taken
-// for overfull. Too small: a neighbour's minute is (with four fifths taken, at 8 s,
-// twice the throttles). Too large: a quota that was cut by less than a half is found
-// throttle by throttle.
+// for overfull. Too small: what others took of it is taken for a cut. Too large: a
+// quota that was cut by less than a half is found throttle by throttle.
 const longStall = 12 * time.Second
 
 // keeper is the kind of minute that may keep the pace, or neither: the clock's,

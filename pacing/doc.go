@@ -12,7 +12,7 @@
 // safe (evidence.go). A throttle is followed by one probe at a time
 // (recovery.go); throttles that no shape explains are other users of the quota,
 // and cut its share (share.go) towards what two throttles say was ours
-// (finding.go); a minute that admitted nothing for long is that of a quota that
-// was cut (reopening.go). An [Estimator] learns what requests cost (estimate.go).
-// A [Route] joins the two with a [Gate], which says whether to try at all.
+// (finding.go); a rolling minute that admitted nothing for long is that of a quota
+// that was cut (reopening.go). An [Estimator] learns what requests cost
+// (estimate.go). A [Route] joins ledger and estimator with a [Gate], which says whether to try at all.
 package pacing

@@ -42,10 +42,12 @@ const (
 	// doubled quota is filled just before it is believed.
 	explorePace = 1.98
 	// exploreQuiet is how long no throttle must have been seen. Too small: a
-	// neighbour is explored. Too large: nothing is, where throttles are rare.
+	// neighbour is explored. Too large: nothing is explored, even where throttles are
+	// rare.
 	exploreQuiet = 20 * time.Second
 	// explorePrice is the number of successes that each throttle of the last
-	// exploration costs the next. Too small: throttles (3 per 1,000 at 300).
+	// exploration costs the next, but for the first ones and those beyond a bucket
+	// alone. Too small: throttles (3 per 1,000 at 300).
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).
 	explorePrice = 1_200
@@ -237,7 +239,9 @@ type exploration struct {
 	owed      int           // successes until the next
 	due       time.Duration // no next one before
 	pace      time.Duration // the next start of this one
-	tried     [2]bool       // the minute that stands was explored alone; a bucket refused that
+	// theMinute: the kind that stands was explored alone. theBucket: one refused a start
+	// beyond it.
+	tried [2]bool
 }
 
 // scope is what an exploration goes beyond.
@@ -270,7 +274,7 @@ func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	}
 	if !e.gentle(l) {
 		if !e.on || e.beyond != everything {
-			for d := range l.quota { // what was admitted at the turn of a minute is of its pace
+			for d := range l.quota { // what the clock's minute took at its turn counts towards the pace
 				at = max(at, l.quota[d].window.paced(explorePace*l.current))
 			}
 		}
@@ -279,9 +283,10 @@ func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	// Where one alone is in the way, to go beyond it costs nothing if the other is the
 	// real one: beyond the minute, which over-reserved work meets at half of the
 	// quota, a bucket will not throttle; beyond a bucket, a minute by the clock will
-	// not, which admits all of itself at once. (A rolling one does too, but there what
-	// is left for others to take at once, beside a neighbour, costs more.) It goes on
-	// until a throttle, or until nothing is in the way.
+	// not, which admits all of itself at once. (So does a rolling one. But beside a
+	// neighbour, what leaves it in bursts and is started again in bursts throttles
+	// more than a small bucket's even pace.) It goes on until a throttle, or until
+	// nothing is in the way.
 	again := l.firm && e.owed <= 0 // nothing else will refute it
 	mayMinute := e.on && e.beyond == theMinute || !e.tried[theMinute] || again
 	if t := max(at, p.buckets); mayMinute && t < p.all && t > l.born+minute {
@@ -294,9 +299,9 @@ func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	return never, everything
 }
 
-// gentle reports whether one must keep within the buckets: another is not earned
-// yet; or this is a part of a quota, and what more there is than the first two
-// have found is the others'.
+// gentle reports whether one may go beyond the minute or a bucket only, not beyond
+// both: another is not earned yet; or this is a part of a quota, and what more there
+// is than the first two have found is the others'.
 func (e *exploration) gentle(l *Ledger) bool {
 	running := e.on && e.beyond == everything
 	return e.owed > 0 || l.firm && e.rounds >= 2 && !running
@@ -347,7 +352,7 @@ func (e *exploration) refused(g Grant, now time.Duration) bool {
 	if e.from == 0 || g.at < e.from-lag || g.at > e.to {
 		return false
 	}
-	if e.beyond == theBucket { // or it was the minute that refused
+	if e.beyond == theBucket { // free; a start that was safe says nothing of a bucket
 		e.tried[theBucket] = e.tried[theBucket] || g.beyond
 		return g.beyond
 	}

@@ -30,7 +30,7 @@ type recovery struct {
 	accepts  int           // since the last refusal
 	refusals int           // of probes in a row
 	resume   time.Duration // no probe before
-	began    time.Duration // the stall, if this is one
+	began    time.Duration // the first throttle since the last accept
 }
 
 // stalled reports whether nothing was accepted since the last throttle.

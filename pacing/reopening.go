@@ -24,12 +24,12 @@ func (l *Ledger) reopened(w *witness) {
 	stall := l.recovery.since - l.recovery.began
 	// No minute is overfull for longer than a minute.
 	long := stall > longStall && stall < minute && l.keeper() == rolling
-	for d := range l.quota { // a bucket of half of the quota would have earned that
+	for d := range l.quota { // a bucket that refills at half of the rate would have earned that
 		long = long && stall > time.Duration(2*float64(w.charge[d])/l.current)
 	}
 	// A minute that admitted nothing for so long held more than the quota, as when
-	// that is cut. What was in it at the last refusal was too much, what is in it now
-	// is not.
+	// that is cut. At the last refusal it had no room for one more, what is in it now
+	// fits: the quota is between.
 	now := l.used()
 	part := (l.emptied.used + now) / 2
 	switch {
@@ -37,7 +37,7 @@ func (l *Ledger) reopened(w *witness) {
 		l.measured(part)
 		l.reopening = now
 	case l.reopening == 0:
-		// What was earned meanwhile, others took.
+		// What was earned meanwhile, others took. (Not of a cut quota.)
 		since := time.Duration(float64(l.now-w.at) * l.current)
 		for d := range l.quota {
 			l.quota[d].empty(l.current, since)
@@ -45,9 +45,10 @@ func (l *Ledger) reopened(w *witness) {
 	}
 }
 
-// doubtReopening ends what a reopening said at a throttle, whose charge still counts,
-// that says something else: with less in the minute than it was seen to hold there
-// are others; with a whole quota in it nothing is cut any more.
+// doubtReopening hears a throttle whose charge is not taken back yet. It forgets the
+// reopening where the minute holds less than it was seen to (there are others; what
+// left it in two lags may still be in it there), where it holds a whole quota (nothing
+// is cut any more), and where another kind of minute keeps the pace.
 func (l *Ledger) doubtReopening() {
 	used := l.used()
 	if used+float64(2*lag)/float64(minute) < l.reopening || used >= l.share.top || l.keeper() != rolling {
@@ -55,7 +56,7 @@ func (l *Ledger) doubtReopening() {
 	}
 }
 
-// measured believes that the quota is that part of itself, and nobody else's. The
+// measured believes that the quota is that part of the configured one, all ours. The
 // minute's log is right then as it is, and nothing keeps the pace beside it: what
 // leaves it can start at once.
 func (l *Ledger) measured(part float64) {
@@ -69,7 +70,7 @@ func (l *Ledger) measured(part float64) {
 }
 
 // blocked returns for how much of the time until now a reopened minute admitted
-// nothing: its starts come back in the gaps that the last ones left.
+// nothing. Its gaps come back a minute later, and the share does not grow in them.
 func (l *Ledger) blocked(now time.Duration) time.Duration {
 	if l.reopening == 0 || l.witnesses.next == 0 {
 		return 0

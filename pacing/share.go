@@ -66,14 +66,15 @@ const (
 	// neighbour that comes slowly is not followed.
 	chance = 0.01
 	// lately is for how long a share that is whole again counts as one that was cut,
-	// where much can be admitted at once: that hides for as long that we take more
-	// than what is ours. Too small: the throttles until it is found are taken for
-	// slips (22 per 1,000 in place of 18 on a bucket of 60 s, with a quota that is
-	// half of what was configured). Too large: so is a neighbour of an hour ago.
+	// where much can be admitted at once: a large bucket hides for as long that we
+	// take more than what is ours. Too small: the throttles until it is found are
+	// taken for slips (22 per 1,000 in place of 18 on a bucket of 60 s, with a quota
+	// that is half of what was configured). Too large: slips cost share, for a
+	// neighbour of an hour ago.
 	lately = minute
 	// usedLeast bounds what a cut may take because less was in use, and how far a
 	// quota is believed to have been cut. Too small: a throttle after idle time costs
-	// the share, and a neighbour is a cut quota. Too large: more stalls until
+	// the share, and a neighbour is taken for a cut quota. Too large: more stalls until
 	// a rolling minute's level is found, or that of one that was halved.
 	usedLeast = 0.5
 	// shareLeast keeps every wait finite. Too small: hours until the next start
@@ -168,7 +169,8 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }
 
-// become takes what the quota was found to be, all of it ours.
+// become takes what the quota was found to be, all of it ours; it asks for more
+// after the growth's time.
 func (s *share) become(now time.Duration, part float64) {
 	part = min(max(part, shareLeast), s.top)
 	if part < 1 {

@@ -12,7 +12,7 @@ import (
 	"github.com/sluicehq/sluice/pacing"
 )
 
-// What came back, and what follows: design.md section 4's table.
+// What came back, and what follows.
 
 const (
 	// backoffFirst and backoffLongest bound how long a job waits after an answer

@@ -136,7 +136,7 @@ type Worker struct {
 // The stop's last stretches, counted back from the end of the grace.
 const (
 	// lastCalls is left for puts, burials and renewals once no model is waited
-	// for any more (design.md section 4).
+	// for any more.
 	lastCalls = 5 * time.Second
 	// lastReleases is left for releases and deletes once all else was given up.
 	lastReleases = 2 * time.Second

@@ -14,5 +14,6 @@
 // and cut its share (share.go) towards what two throttles say was ours
 // (finding.go); a rolling minute that admitted nothing for long is that of a quota
 // that was cut (reopening.go). An [Estimator] learns what requests cost
-// (estimate.go). A [Route] joins ledger and estimator with a [Gate], which says whether to try at all.
+// (estimate.go). A [Route] joins ledger and estimator with a [Gate], which says
+// whether to try at all.
 package pacing

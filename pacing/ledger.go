@@ -412,8 +412,8 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 	if g.at < r.since {
 		return // of the flight that is known
 	}
+	reserve, _ := l.costs(g.charge)
 	if explored && now >= l.oversizeOwed { // an oversize charge is owed all the same
-		reserve, _ := l.costs(g.charge)
 		for d := range l.quota {
 			l.quota[d].found(reserve[d], l.current)
 		}
@@ -423,7 +423,6 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		return
 	}
 	f := l.find(now)
-	reserve, _ := l.costs(g.charge)
 	if l.reopening > 0 { // no more than the minute of a quota that was cut: it has no room for that
 		l.measured(l.used() + float64(max(reserve[requests], reserve[tokens])/2)/float64(minute))
 		return

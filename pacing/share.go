@@ -68,7 +68,7 @@ const (
 	// lately is for how long a share that is whole again counts as one that was cut,
 	// where much can be admitted at once: a large bucket hides for as long that we
 	// take more than what is ours. Too small: the throttles until it is found are
-	// taken for slips (22 per 1,000 in place of 18 on a bucket of 60 s, with a quota
+	// taken for slips (23 per 1,000 in place of 20 on a bucket of 60 s, with a quota
 	// that is half of what was configured). Too large: slips cost share, for a
 	// neighbour of an hour ago.
 	lately = minute

@@ -42,7 +42,7 @@ type finding struct {
 	offered float64       // the share, on average
 	part    float64       // of the quota, that was ours
 	large   bool          // known or not: so much was admitted at once that it may hide for long what is not ours
-	small   bool          // known or not: no bucket much larger than the smallest was seen
+	burst   time.Duration // known or not: what was seen to be admitted at once
 }
 
 // find notes that the limiter is empty now, and returns what that says.
@@ -51,11 +51,10 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	l.emptied = emptied{at: now, used: l.used()}
 	f.over = now - was.at
 	f.known = was.at > 0 && f.over > 0 && f.over < findingMost && !l.unpaced()
-	f.small = true
 	for d := range l.quota {
 		q := &l.quota[d]
 		f.large = f.large || q.burst > atOnce
-		f.small = f.small && q.burst < smallest*3/2
+		f.burst = max(f.burst, q.burst)
 		l.emptied.took[d] = q.took
 		if f.known && q.cost > 0 {
 			f.part = max(f.part, float64(q.took-was.took[d])/float64(f.over))

@@ -17,7 +17,7 @@ const (
 	// small bucket was seen: as a rule no more than that is overdrawn. Too small:
 	// the next flight comes at once. Too large: goodput (with a quota that is half of
 	// what was configured, 93.5 % on a bucket of 1 s at 0.1, 95 at this).
-	cutSmall = 0.05
+	overdrawn = 2.0
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
 	cutAgain = 5 * time.Second
@@ -163,8 +163,8 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
 	s.hold = time.Duration(min(max(age*age/float64(holdAge), float64(holdFirst)), longest))
 	s.grow = min(s.hold, growth)
-	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 && s.hold == holdMost && f.small {
-		s.depth = cutSmall
+	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 {
+		s.depth = min(s.depth, overdrawn*float64(f.burst)/(v*float64(s.hold)))
 	}
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }

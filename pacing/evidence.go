@@ -265,7 +265,7 @@ const never = time.Duration(1<<63 - 1)
 func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	at := max(l.now, e.pace)
 	if !e.on {
-		if l.current < l.share.top || l.unpaced() {
+		if l.share.wasCut(l.now) || l.unpaced() {
 			return never, everything
 		}
 		if at = max(l.now, e.due); e.rounds >= 2 {

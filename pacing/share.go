@@ -17,7 +17,7 @@ const (
 	// small bucket was seen: as a rule no more than that is overdrawn. Too small:
 	// the next flight comes at once. Too large: goodput (with a quota that is half of
 	// what was configured, 93.5 % on a bucket of 1 s at 0.1, 95 at this).
-	overdrawn = 2.0
+	overdrawn = 1.5
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
 	cutAgain = 5 * time.Second
@@ -28,7 +28,7 @@ const (
 	// neighbour's first minute. Too large: bursts of a neighbour cost the time
 	// between them too (60 % of the goodput on small buckets at 5 s).
 	holdFirst = 2500 * time.Millisecond
-	holdAge   = 20 * time.Second
+	holdAge   = 17 * time.Second
 	// It is at most the time of holdPrice successes, between holdLeast and
 	// holdMost. Too small: throttles (one for each price). Too large: slow return
 	// after a neighbour (127 s at 120 s).
@@ -43,7 +43,7 @@ const (
 	// nearer is how far a throttle that says what was ours takes the level
 	// there, from the share at which it came. Too small: throttles until it is
 	// found. Too large: chance is taken for it.
-	nearer = 0.5
+	nearer = 0.7
 	// A finding about less than brief weighs as much less: the settlements of jobs
 	// that were started before are most of it. Too small: a raised quota is lost by
 	// one of them. Too large: what a neighbour took in his first seconds is not
@@ -150,7 +150,7 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	if s.cuts++; s.level == 0 || now-s.cutAt > cutAgain {
 		s.cuts = 1
 	}
-	if f.known && (s.level > 0 || f.large && s.wasCut(now)) {
+	if f.known {
 		weight := nearer * min(float64(f.over)/float64(brief), 1)
 		v = min(max(v-weight*max(v-f.part, 0), s.least), max(v, s.level))
 	}
@@ -161,7 +161,7 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	age := float64(now - s.since)
 	longest := float64(now-s.cutAt) * holdPrice / float64(s.tally+1)
 	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
-	s.hold = time.Duration(min(max(age*age/float64(holdAge), float64(holdFirst)), longest))
+	s.hold = time.Duration(min(max(age*math.Pow(age/float64(holdAge), 2), float64(holdFirst)), longest))
 	s.grow = min(s.hold, growth)
 	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 {
 		s.depth = min(s.depth, overdrawn*float64(f.burst)/(v*float64(s.hold)))

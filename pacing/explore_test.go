@@ -264,3 +264,30 @@ func TestMinuteOfARaisedQuotaIsRefutedLater(t *testing.T) {
 		}
 	}
 }
+
+// What a share that was cut lately would explore, others may still hold: they have
+// left a rolling minute only when that has passed.
+func TestNothingIsExploredSoonAfterACut(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		cut      bool
+		whole    time.Duration // for so long
+		explores bool
+	}{
+		{"never cut", false, time.Second, true},
+		{"whole for half a minute", true, 30 * time.Second, false},
+		{"whole for more than a minute", true, 61 * time.Second, true},
+	} {
+		l := NewLedger(Limits{RPM: 300}, start)
+		now := l.advance(start.Add(time.Hour))
+		if test.cut {
+			l.share.met = 0.5
+		}
+		l.share.whole = now - test.whole
+		at, _ := l.explore.when(&l, permits{buckets: never, minutes: never, all: never})
+		if explores := at <= now; explores != test.explores {
+			t.Errorf("%s: explores: %v, want %v", test.name, explores, test.explores)
+		}
+	}
+}

@@ -41,7 +41,6 @@ type finding struct {
 	over    time.Duration // the time between the two
 	offered float64       // the share, on average
 	part    float64       // of the quota, that was ours
-	large   bool          // known or not: so much was admitted at once that it may hide for long what is not ours
 	burst   time.Duration // known or not: what was seen to be admitted at once
 }
 
@@ -53,7 +52,6 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	f.known = was.at > 0 && f.over > 0 && f.over < findingMost && !l.unpaced()
 	for d := range l.quota {
 		q := &l.quota[d]
-		f.large = f.large || q.burst > atOnce
 		f.burst = max(f.burst, q.burst)
 		l.emptied.took[d] = q.took
 		if f.known && q.cost > 0 {

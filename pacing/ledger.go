@@ -446,7 +446,7 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		if r.cut || r.refusals < slipsFree {
 			return
 		}
-	case l.current >= l.share.top && !(f.large && l.share.wasCut(now)):
+	case l.current >= l.share.top && !(f.burst > atOnce && l.share.wasCut(now)):
 		l.slips = max(l.slips-float64(now-l.slippedAt)/float64(slipFade), 0) + 1
 		l.slippedAt = now
 		if l.slips <= slipsFree {

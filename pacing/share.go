@@ -12,19 +12,19 @@ const (
 	// 2 % on small buckets when the quota is half of what was configured).
 	cut     = 0.1
 	cutMost = 0.3
-	// cutSmall is what the first flight takes in its place from a level that has
-	// lasted, at fewer than holdPrice successes in holdMost, where no more than a
-	// small bucket was seen: as a rule no more than that is overdrawn. Too small:
-	// the next flight comes at once. Too large: goodput (with a quota that is half of
-	// what was configured, 93.5 % on a bucket of 1 s at 0.1, 95 at this).
-	overdrawn = 1.5
+	// overdrawn is the part of a bucket that the cut for a first flight gives back
+	// until the share is at its level again: a small bucket is hardly owed more. Too
+	// small: the next flight comes at once (a third more of them on a bucket of 1 s, of
+	// which a neighbour takes four fifths, at 0.3). Too large: goodput (with a quota
+	// that is half of what was configured, 94.5 in place of 95 % there at 0.5).
+	overdrawn = 0.375
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
 	cutAgain = 5 * time.Second
 	// The hold is how long the share creeps back to the level of the last
 	// throttle before it tries more. A trouble that is young may be over as soon,
-	// one that has lasted will last: the hold is to the trouble's age as that is
-	// to holdAge, and holdFirst at least. Too small: throttles of a steady
+	// one that has lasted will last: the hold is to the trouble's age as the square
+	// of that is to holdAge's, and holdFirst at least. Too small: throttles of a steady
 	// neighbour's first minute. Too large: bursts of a neighbour cost the time
 	// between them too (60 % of the goodput on small buckets at 5 s).
 	holdFirst = 2500 * time.Millisecond
@@ -42,11 +42,12 @@ const (
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level
 	// there, from the share at which it came. Too small: throttles until it is
-	// found. Too large: chance is taken for it.
+	// found (at 0.5, a fifth more in bursts of a neighbour). Too large: chance is taken
+	// for it (at 0.8, 92 % on a bucket of 1 s after the quota was halved).
 	nearer = 0.7
 	// A finding about less than brief weighs as much less: the settlements of jobs
-	// that were started before are most of it. Too small: a raised quota is lost by
-	// one of them. Too large: what a neighbour took in his first seconds is not
+	// that were started before are most of it. Too small: the level falls too far, and
+	// is asked again the sooner. Too large: what a neighbour took in his first seconds is not
 	// seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
 	// clearly is how far above the last level the share must have been, on average,
@@ -65,12 +66,12 @@ const (
 	// fallen. Too small: nothing is ever taken not to fall. Too large: a
 	// neighbour that comes slowly is not followed.
 	chance = 0.01
-	// lately is for how long a share that is whole again counts as one that was cut,
-	// where much can be admitted at once: a large bucket hides for as long that we
-	// take more than what is ours. Too small: the throttles until it is found are
-	// taken for slips (23 per 1,000 in place of 20 on a bucket of 60 s, with a quota
-	// that is half of what was configured). Too large: slips cost share, for a
-	// neighbour of an hour ago.
+	// lately is for how long a share that is whole again counts as one that was cut. A
+	// large bucket hides for as long that we take more than what is ours, and a rolling
+	// minute still holds what others took of it. Too small: the throttles until that is
+	// found are taken for slips (23 per 1,000 in place of 20 on a bucket of 60 s, with a
+	// quota that is half of what was configured), and what others had is explored as if
+	// it were a raise. Too large: slips cost share, for a neighbour of an hour ago.
 	lately = minute
 	// usedLeast bounds what a cut may take because less was in use, and how far a
 	// quota is believed to have been cut. Too small: a throttle after idle time costs
@@ -164,7 +165,8 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	s.hold = time.Duration(min(max(age*math.Pow(age/float64(holdAge), 2), float64(holdFirst)), longest))
 	s.grow = min(s.hold, growth)
 	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 {
-		s.depth = min(s.depth, overdrawn*float64(f.burst)/(v*float64(s.hold)))
+		const unused = 0.25 // of the depth, on average, until the level is reached
+		s.depth = min(s.depth, overdrawn/unused*float64(f.burst)/(v*float64(s.hold)))
 	}
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }

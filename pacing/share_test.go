@@ -32,7 +32,7 @@ func TestShare(t *testing.T) {
 		sh := share{top: 1}
 		for _, c := range test.cuts {
 			sh.heed(c.at, finding{})
-			sh.cut(c.at, finding{}, c.used)
+			sh.cut(c.at, finding{burst: minute}, c.used)
 		}
 		if got := sh.at(test.at); math.Abs(got-test.want) > 0.001 {
 			t.Errorf("%s: share is %.4f, want %.4f", test.name, got, test.want)
@@ -51,7 +51,8 @@ func TestShareFollowsFindings(t *testing.T) {
 		was, part float64 // the findings of the last and of this one
 		want      float64 // level
 	}{
-		{"half the way down", 0.8, 0.9, 0.4, 0.6},
+		{"most of the way down", 0.8, 0.9, 0.4, 0.52},
+		{"from the first on", 1, 0.9, 0.4, 0.58},
 		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38},
 		{"nor above the last level", 0.3, 0.9, 0.95, 0.5},
 		{"falling", 0.3, 0.5, 0.4, 0.3},
@@ -60,6 +61,8 @@ func TestShareFollowsFindings(t *testing.T) {
 		sh := share{top: 1, level: test.share, grow: s, hold: 100 * s, cutAt: 1000 * s}
 		if test.share < 0.5 {
 			sh.level, sh.depth = 0.5, 1-test.share/0.5
+		} else if test.share == 1 {
+			sh.level = 0
 		}
 		f := finding{known: true, over: brief, part: test.part}
 		sh.heed(1000*s, finding{known: true, over: brief, part: test.was})
@@ -84,7 +87,7 @@ func TestShareHold(t *testing.T) {
 		want      time.Duration
 	}{
 		{"young", 4 * time.Second, 3 * time.Second, 0.5, 9, finding{}, holdFirst},
-		{"older", 10 * time.Second, 3 * time.Second, 0.5, 9, finding{}, 5 * time.Second},
+		{"older", 17 * time.Second, 3 * time.Second, 0.5, 9, finding{}, holdAge},
 		{"old, slow route", time.Hour, 20 * time.Second, 0.5, 9, finding{}, holdMost},
 		{"old, fast route", time.Hour, 20 * time.Second, 0.5, 999, finding{}, holdLeast},
 		{"old, between", time.Hour, 20 * time.Second, 0.5, 49, finding{}, 40 * time.Second},
@@ -107,22 +110,29 @@ func TestShareHold(t *testing.T) {
 	}
 }
 
-// A level that has lasted is cut by less where only a small bucket was seen.
+// A first flight's cut gives back no more than a part of the bucket.
 func TestCutOfASmallBucket(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		age   time.Duration
-		small bool
+		level float64
+		burst time.Duration
+		cuts  int // before
 		want  float64
 	}{
-		{"young", 4 * time.Second, true, cut},
-		{"old", time.Hour, true, cutSmall},
-		{"old, a larger bucket", time.Hour, false, cut},
+		{"young", 4 * time.Second, 0.5, time.Second, 0, cut},
+		{"old", time.Hour, 0.5, time.Second, 0, 0.05},
+		{"old, a larger bucket", time.Hour, 0.5, 10 * time.Second, 0, cut},
+		{"old, and less of it ours", time.Hour, 0.25, time.Second, 0, 0.1},
+		{"old, but the second flight", time.Hour, 0.5, time.Second, 1, 2 * cut},
 	} {
 		now := 2 * time.Hour
-		s := share{top: 1, level: 0.5, met: 0.5, depth: cut, hold: holdFirst, since: now - test.age, cutAt: now - time.Minute}
-		if s.cut(now, finding{small: test.small}, 1); s.depth != test.want {
+		s := share{
+			top: 1, level: test.level, met: test.level, hold: holdFirst, cuts: test.cuts,
+			since: now - test.age, cutAt: now - holdFirst,
+		}
+		if s.cut(now, finding{burst: test.burst}, 1); math.Abs(s.depth-test.want) > 1e-9 {
 			t.Errorf("%s: the depth is %v, want %v", test.name, s.depth, test.want)
 		}
 	}

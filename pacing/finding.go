@@ -41,6 +41,7 @@ type finding struct {
 	over    time.Duration // the time between the two
 	offered float64       // the share, on average
 	part    float64       // of the quota, that was ours
+	weight  float64       // how far a cut goes there
 	burst   time.Duration // known or not: what was seen to be admitted at once
 }
 
@@ -60,8 +61,9 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	}
 	if f.known {
 		f.offered = float64(was.offered) / float64(f.over)
+		f.weight = nearer * min(float64(f.over)/float64(brief), 1)
 		if l.quota[requests].minutely() || l.quota[tokens].minutely() {
-			f.part = l.emptied.used
+			f.part, f.weight = l.emptied.used, nearerMinute
 		}
 	}
 	return f

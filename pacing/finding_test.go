@@ -1,6 +1,7 @@
 package pacing
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -16,12 +17,15 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 		burst  time.Duration // what was seen to be admitted at once
 		known  bool
 		part   float64
+		weight float64
 	}{
-		{"a bucket", Limits{RPM: 60}, 20 * time.Second, 10, smallest, true, 0.5},
-		{"a bucket of tokens", Limits{TPM: 60_000}, 20 * time.Second, 15, smallest, true, 0.75},
-		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60},
-		{"too long ago", Limits{RPM: 60}, findingMost, 10, smallest, false, 0},
-		{"no quota", Limits{}, 20 * time.Second, 10, smallest, false, 0},
+		{"a bucket", Limits{RPM: 60}, 20 * time.Second, 10, smallest, true, 0.5, nearer},
+		{"a bucket of tokens", Limits{TPM: 60_000}, 20 * time.Second, 15, smallest, true, 0.75, nearer},
+		{"a bucket, but for a moment", Limits{RPM: 60}, brief / 2, 1, smallest, true, 1 / 0.75, nearer / 2},
+		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60, nearerMinute},
+		{"a full minute at once", Limits{RPM: 60}, brief / 2, 10, minute, true, 10.0 / 60, nearerMinute},
+		{"too long ago", Limits{RPM: 60}, findingMost, 10, smallest, false, 0, 0},
+		{"no quota", Limits{}, 20 * time.Second, 10, smallest, false, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := NewLedger(c.limits, start)
@@ -49,6 +53,9 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 			}
 			if f.part < c.part-0.001 || f.part > c.part+0.001 {
 				t.Errorf("%.3f of the quota was ours, want %.3f", f.part, c.part)
+			}
+			if math.Abs(f.weight-c.weight) > 0.001 {
+				t.Errorf("its weight is %.3f, want %.3f", f.weight, c.weight)
 			}
 			if f.over != c.over || f.offered < 0.999 || f.offered > 1.001 {
 				t.Errorf("over %v at a share of %.3f, want %v at 1", f.over, f.offered, c.over)

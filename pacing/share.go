@@ -40,16 +40,23 @@ const (
 	// 10 s, beside a neighbour that takes four fifths of a rolling minute, twice
 	// the throttles). Too large: slow return.
 	growth = 25 * time.Second
-	// nearer is how far a throttle that says what was ours takes the level
-	// there, from the share at which it came. Too small: throttles until it is
-	// found (at 0.5, a fifth more in bursts of a neighbour). Too large: chance is taken
-	// for it (at 0.8, 92 % on a bucket of 1 s after the quota was halved).
+	// nearer is how far a throttle that says what was ours takes the level there, from
+	// the share at which it came. Too small: throttles until it is found (at 0.5, a
+	// fifth more in bursts of a neighbour). Too large: chance is taken for it (at 0.8,
+	// 92 % on a bucket of 1 s after the quota was halved).
 	nearer = 0.7
-	// A finding about less than brief weighs as much less: the settlements of jobs
-	// that were started before are most of it. Too small: the level falls too far, and
-	// is asked again the sooner. Too large: what a neighbour took in his first seconds is not
-	// seen (4 throttles for each at 5 s).
+	// A finding about less than brief weighs as much less: the settlements of jobs that
+	// were started before are most of it. Too small: the level falls too far, and is
+	// asked again the sooner. Too large: what a neighbour took in his first seconds is
+	// not seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
+	// nearerMinute is nearer for what a full minute says, at once: all of a minute was
+	// counted for it, and that is more than what is ours now. Too small: throttles
+	// until it is found (a sixth more at 0.85 beside a neighbour of four fifths). Too
+	// large: a quota that was cut is not seen to be that, since the minute never stays
+	// full for long (five times the throttles at 0.95 where it was configured twice
+	// too high).
+	nearerMinute = 0.9
 	// clearly is how far above the last level the share must have been, on average,
 	// for a throttle to tell that the others had gone. Too small: half of a small
 	// excess is luck, and a steady neighbour is asked again within seconds (on a
@@ -135,7 +142,7 @@ func (s *share) heed(now time.Duration, f finding) {
 	if !f.known && s.level == 0 || lasting && f.part > (f.offered+s.met)/2 {
 		s.since = now
 	}
-	if s.least = 0; !f.known || f.over < brief {
+	if s.least = 0; !f.known || f.weight < nearer {
 		return
 	}
 	if f.part > s.part*(1-chance) {
@@ -152,8 +159,7 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 		s.cuts = 1
 	}
 	if f.known {
-		weight := nearer * min(float64(f.over)/float64(brief), 1)
-		v = min(max(v-weight*max(v-f.part, 0), s.least), max(v, s.level))
+		v = min(max(v-f.weight*max(v-f.part, 0), s.least), max(v, s.level))
 	}
 	v = max(min(v, used), v*usedLeast)
 	if v < s.top {

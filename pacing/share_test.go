@@ -64,8 +64,8 @@ func TestShareFollowsFindings(t *testing.T) {
 		} else if test.share == 1 {
 			sh.level = 0
 		}
-		f := finding{known: true, over: brief, part: test.part}
-		sh.heed(1000*s, finding{known: true, over: brief, part: test.was})
+		f := finding{known: true, over: brief, part: test.part, weight: nearer}
+		sh.heed(1000*s, finding{known: true, over: brief, part: test.was, weight: nearer})
 		sh.heed(1000*s, f)
 		sh.cut(1000*s, f, 9)
 		if math.Abs(sh.level-test.want) > 0.001 {

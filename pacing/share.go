@@ -30,11 +30,12 @@ const (
 	holdFirst = 2500 * time.Millisecond
 	holdAge   = 17 * time.Second
 	// It is at most the time of holdPrice successes, between holdLeast and
-	// holdMost. Too small: throttles (one for each price). Too large: slow return
-	// after a neighbour (127 s at 120 s).
+	// holdMost. Too small: throttles (one for each price; with 60 s at most, one too
+	// many in the five minutes after a quota was halved). Too large: slow return after
+	// a neighbour (127 s at 120 s).
 	holdPrice = 100
 	holdLeast = 15 * time.Second
-	holdMost  = 60 * time.Second
+	holdMost  = 66 * time.Second
 	// growth is the time that it takes beyond the hold to double, or the hold
 	// where that is less. Too small: overshoots by what a limiter remembers (at
 	// 10 s, beside a neighbour that takes four fifths of a rolling minute, twice

@@ -14,9 +14,10 @@ const (
 	cutMost = 0.3
 	// overdrawn is the part of a bucket that the cut for a first flight gives back
 	// until the share is at its level again: a small bucket is hardly owed more. Too
-	// small: the next flight comes at once (a third more of them on a bucket of 1 s, of
-	// which a neighbour takes four fifths, at 0.3). Too large: goodput (with a quota
-	// that is half of what was configured, 94.5 in place of 95 % there at 0.5).
+	// small: the next flight comes at once (a quarter more throttles, for a cut of 5 %
+	// in its place, on a bucket of 1 s of which a neighbour takes four fifths). Too
+	// large: goodput (with a quota that is half of what was configured, 94.5 in place
+	// of 95 % there at 0.5).
 	overdrawn = 0.375
 	// cutAgain tells a second flight that the first cut could not yet prevent
 	// from a new finding.
@@ -43,7 +44,7 @@ const (
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level there, from
 	// the share at which it came. Too small: throttles until it is found (at 0.5, a
-	// fifth more in bursts of a neighbour). Too large: chance is taken for it (at 0.8,
+	// sixth more in bursts of a neighbour). Too large: chance is taken for it (at 0.8,
 	// 92 % on a bucket of 1 s after the quota was halved).
 	nearer = 0.7
 	// A finding about less than brief weighs as much less: the settlements of jobs that

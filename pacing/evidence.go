@@ -41,9 +41,10 @@ const (
 	// long to fill what it explores. Too large: flights of throttles; at 2, a
 	// doubled quota is filled just before it is believed.
 	explorePace = 1.98
-	// exploreQuiet is how long no throttle must have been seen. Too small: a
-	// neighbour is explored. Too large: nothing is explored, even where throttles are
-	// rare.
+	// exploreQuiet is how long no throttle must have been seen, and for how long the
+	// share must be whole. Too small: a neighbour is explored, or what he left in a
+	// rolling minute. Too large: nothing is explored, even where throttles are rare (a
+	// neighbour of ten seconds in each minute ended it for good at a minute).
 	exploreQuiet = 20 * time.Second
 	// explorePrice is the number of successes that each throttle of the last
 	// exploration costs the next, but for the first ones and those beyond a bucket
@@ -265,11 +266,11 @@ const never = time.Duration(1<<63 - 1)
 func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	at := max(l.now, e.pace)
 	if !e.on {
-		if l.share.wasCut(l.now) || l.unpaced() {
+		if l.current < l.share.top || l.unpaced() {
 			return never, everything
 		}
 		if at = max(l.now, e.due); e.rounds >= 2 {
-			at = max(at, l.recovery.since+exploreQuiet)
+			at = max(at, l.recovery.since+exploreQuiet, l.share.whole+exploreQuiet)
 		}
 	}
 	if !e.gentle(l) {

@@ -265,26 +265,25 @@ func TestMinuteOfARaisedQuotaIsRefutedLater(t *testing.T) {
 	}
 }
 
-// What a share that was cut lately would explore, others may still hold: they have
-// left a rolling minute only when that has passed.
+// What a share that was cut a moment ago would explore, others may still hold.
 func TestNothingIsExploredSoonAfterACut(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
-		cut      bool
+		level    float64
 		whole    time.Duration // for so long
 		explores bool
 	}{
-		{"never cut", false, time.Second, true},
-		{"whole for half a minute", true, 30 * time.Second, false},
-		{"whole for more than a minute", true, 61 * time.Second, true},
+		{"whole for a moment", 0, exploreQuiet - time.Second, false},
+		{"whole for long", 0, exploreQuiet + time.Second, true},
+		{"cut", 0.5, time.Hour, false},
 	} {
 		l := NewLedger(Limits{RPM: 300}, start)
+		l.explore.rounds = 2
 		now := l.advance(start.Add(time.Hour))
-		if test.cut {
-			l.share.met = 0.5
+		if l.share.whole = now - test.whole; test.level > 0 {
+			l.share.level, l.current = test.level, test.level
 		}
-		l.share.whole = now - test.whole
 		at, _ := l.explore.when(&l, permits{buckets: never, minutes: never, all: never})
 		if explores := at <= now; explores != test.explores {
 			t.Errorf("%s: explores: %v, want %v", test.name, explores, test.explores)

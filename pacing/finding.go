@@ -51,6 +51,9 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	l.emptied = emptied{at: now, used: l.used()}
 	f.over = now - was.at
 	f.known = was.at > 0 && f.over > 0 && f.over < findingMost && !l.unpaced()
+	if l.unpaced() {
+		f.burst = minute // what was in flight at once is not known in time
+	}
 	for d := range l.quota {
 		q := &l.quota[d]
 		f.burst = max(f.burst, q.burst)

@@ -75,12 +75,12 @@ const (
 	// fallen. Too small: nothing is ever taken not to fall. Too large: a
 	// neighbour that comes slowly is not followed.
 	chance = 0.01
-	// lately is for how long a share that is whole again counts as one that was cut. A
-	// large bucket hides for as long that we take more than what is ours, and a rolling
-	// minute still holds what others took of it. Too small: the throttles until that is
-	// found are taken for slips (23 per 1,000 in place of 20 on a bucket of 60 s, with a
-	// quota that is half of what was configured), and what others had is explored as if
-	// it were a raise. Too large: slips cost share, for a neighbour of an hour ago.
+	// lately is for how long a share that is whole again counts as one that was cut,
+	// where much can be admitted at once: a large bucket hides for as long that we
+	// take more than what is ours. Too small: the throttles until it is found are
+	// taken for slips (23 per 1,000 in place of 20 on a bucket of 60 s, with a quota
+	// that is half of what was configured). Too large: slips cost share, for a
+	// neighbour of an hour ago.
 	lately = minute
 	// usedLeast bounds what a cut may take because less was in use, and how far a
 	// quota is believed to have been cut. Too small: a throttle after idle time costs
@@ -163,7 +163,7 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	if f.known {
 		v = min(max(v-f.weight*max(v-f.part, 0), s.least), max(v, s.level))
 	}
-	v = max(min(v, used), v*usedLeast)
+	v = max(min(v, used), v*usedLeast, shareLeast)
 	if v < s.top {
 		s.top = max(1, v) // what was found above the quota is lost
 	}
@@ -174,7 +174,7 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	s.grow = min(s.hold, growth)
 	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 {
 		const unused = 0.25 // of the depth, on average, until the level is reached
-		s.depth = min(s.depth, overdrawn/unused*float64(f.burst)/(v*float64(s.hold)))
+		s.depth = min(s.depth, overdrawn/unused*s.top*float64(f.burst)/(v*float64(s.hold)))
 	}
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
 }

@@ -50,12 +50,16 @@ func TestShareFollowsFindings(t *testing.T) {
 		share     float64 // where the throttle came
 		was, part float64 // the findings of the last and of this one
 		want      float64 // level
+		weight    float64 // of this one
 	}{
-		{"most of the way down", 0.8, 0.9, 0.4, 0.52},
-		{"from the first on", 1, 0.9, 0.4, 0.58},
-		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38},
-		{"nor above the last level", 0.3, 0.9, 0.95, 0.5},
-		{"falling", 0.3, 0.5, 0.4, 0.3},
+		{"most of the way down", 0.8, 0.9, 0.4, 0.52, nearer},
+		{"a full minute", 0.8, 0.9, 0.4, 0.44, nearerMinute},
+		{"a moment", 0.8, 0.9, 0.4, 0.66, nearer / 2},
+		{"a moment tells not that it does not fall", 0.3, 0.4, 0.4, 0.3, nearer / 2},
+		{"from the first on", 1, 0.9, 0.4, 0.58, nearer},
+		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38, nearer},
+		{"nor above the last level", 0.3, 0.9, 0.95, 0.5, nearer},
+		{"falling", 0.3, 0.5, 0.4, 0.3, nearer},
 	} {
 		// Long after the hold of 15 s, or within it, at the share of the test.
 		sh := share{top: 1, level: test.share, grow: s, hold: 100 * s, cutAt: 1000 * s}
@@ -64,7 +68,7 @@ func TestShareFollowsFindings(t *testing.T) {
 		} else if test.share == 1 {
 			sh.level = 0
 		}
-		f := finding{known: true, over: brief, part: test.part, weight: nearer}
+		f := finding{known: true, over: brief, part: test.part, weight: test.weight}
 		sh.heed(1000*s, finding{known: true, over: brief, part: test.was, weight: nearer})
 		sh.heed(1000*s, f)
 		sh.cut(1000*s, f, 9)
@@ -122,17 +126,17 @@ func TestCutOfASmallBucket(t *testing.T) {
 		want  float64
 	}{
 		{"young", 4 * time.Second, 0.5, time.Second, 0, cut},
-		{"old", time.Hour, 0.5, time.Second, 0, 0.05},
+		{"old", time.Hour, 0.5, time.Second, 0, 1.5 / 33},
 		{"old, a larger bucket", time.Hour, 0.5, 10 * time.Second, 0, cut},
-		{"old, and less of it ours", time.Hour, 0.25, time.Second, 0, 0.1},
+		{"old, and less of it ours", time.Hour, 0.25, time.Second, 0, 3.0 / 33},
 		{"old, but the second flight", time.Hour, 0.5, time.Second, 1, 2 * cut},
 	} {
 		now := 2 * time.Hour
 		s := share{
-			top: 1, level: test.level, met: test.level, hold: holdFirst, cuts: test.cuts,
+			top: 1, level: test.level, met: test.level, hold: holdFirst, grow: holdFirst, cuts: test.cuts,
 			since: now - test.age, cutAt: now - holdFirst,
 		}
-		if s.cut(now, finding{burst: test.burst}, 1); math.Abs(s.depth-test.want) > 1e-9 {
+		if s.cut(now, finding{burst: test.burst}, 1); !(math.Abs(s.depth-test.want) <= 1e-9) {
 			t.Errorf("%s: the depth is %v, want %v", test.name, s.depth, test.want)
 		}
 	}

@@ -123,7 +123,8 @@ func TestTableOfTheDocs(t *testing.T) {
 					}
 				}
 				if of.throttles > 0 || of.extra > 0 { // more can be right, in a phase of few jobs
-					if v, mark := read(where, throttles); v < of.throttles-0.05 && mark != "" {
+					// The medians of 429s and of jobs can be of different seeds.
+					if v, mark := read(where, throttles); v < 0.95*of.throttles && mark != "" {
 						t.Errorf("%s: %s of %v 429s", where, throttles, of.throttles)
 					}
 				}

@@ -59,6 +59,7 @@ func TestShareFollowsFindings(t *testing.T) {
 		{"from the first on", 1, 0.9, 0.4, 0.58, nearer},
 		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38, nearer},
 		{"nor above the last level", 0.3, 0.9, 0.95, 0.5, nearer},
+		{"not below the least share", 0.015, 0.5, 0, shareLeast, nearerMinute},
 		{"falling", 0.3, 0.5, 0.4, 0.3, nearer},
 	} {
 		// Long after the hold of 15 s, or within it, at the share of the test.
@@ -129,11 +130,12 @@ func TestCutOfASmallBucket(t *testing.T) {
 		{"old", time.Hour, 0.5, time.Second, 0, 1.5 / 33},
 		{"old, a larger bucket", time.Hour, 0.5, 10 * time.Second, 0, cut},
 		{"old, and less of it ours", time.Hour, 0.25, time.Second, 0, 3.0 / 33},
+		{"old, of a raised quota", time.Hour, 2, time.Second, 0, 0.75 / 33},
 		{"old, but the second flight", time.Hour, 0.5, time.Second, 1, 2 * cut},
 	} {
 		now := 2 * time.Hour
 		s := share{
-			top: 1, level: test.level, met: test.level, hold: holdFirst, grow: holdFirst, cuts: test.cuts,
+			top: max(1, 1.5*test.level), level: test.level, met: test.level, hold: holdFirst, grow: holdFirst, cuts: test.cuts,
 			since: now - test.age, cutAt: now - holdFirst,
 		}
 		if s.cut(now, finding{burst: test.burst}, 1); !(math.Abs(s.depth-test.want) <= 1e-9) {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/sluicehq/sluice/internal/connect"
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/awstest"
 )
@@ -60,6 +61,7 @@ func outside(t *testing.T) target {
 }
 
 func newTarget(cfg aws.Config, queues, buckets, metrics string, env []string) target {
+	cfg = connect.Prepare(cfg) // or a receive's answer is lost now and then, and its messages with it
 	return target{
 		sqs: sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.BaseEndpoint = &queues }),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) {

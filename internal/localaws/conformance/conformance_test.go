@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 
+	"github.com/sluicehq/sluice/internal/connect"
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/conformance"
 )
@@ -53,7 +54,7 @@ func suite(t *testing.T, run func(*testing.T, conformance.Target), variable stri
 					t.Fatal(err)
 				}
 				cfg.BaseEndpoint = &endpoint
-				return cfg
+				return connect.Prepare(cfg)
 			},
 		})
 	})

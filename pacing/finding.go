@@ -64,9 +64,11 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	}
 	if f.known {
 		f.offered = float64(was.offered) / float64(f.over)
+		// What a cut kept us from asking for, we would have been given too.
+		f.part += max(l.share.met-f.offered, 0)
 		f.weight = nearer * min(float64(f.over)/float64(brief), 1)
 		if l.quota[requests].minutely() || l.quota[tokens].minutely() {
-			f.part, f.weight = l.emptied.used, nearerMinute
+			f.part, f.weight = l.emptied.used, nearer
 		}
 	}
 	return f

@@ -22,8 +22,8 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 		{"a bucket", Limits{RPM: 60}, 20 * time.Second, 10, smallest, true, 0.5, nearer},
 		{"a bucket of tokens", Limits{TPM: 60_000}, 20 * time.Second, 15, smallest, true, 0.75, nearer},
 		{"a bucket, but for a moment", Limits{RPM: 60}, brief / 2, 1, smallest, true, 1 / 0.75, nearer / 2},
-		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60, nearerMinute},
-		{"a full minute at once", Limits{RPM: 60}, brief / 2, 10, minute, true, 10.0 / 60, nearerMinute},
+		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60, nearer},
+		{"a full minute at once", Limits{RPM: 60}, brief / 2, 10, minute, true, 10.0 / 60, nearer},
 		{"too long ago", Limits{RPM: 60}, findingMost, 10, smallest, false, 0, 0},
 		{"no quota", Limits{}, 20 * time.Second, 10, smallest, false, 0, 0},
 	} {
@@ -61,6 +61,39 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 				t.Errorf("over %v at a share of %.3f, want %v at 1", f.over, f.offered, c.over)
 			}
 		})
+	}
+}
+
+// What a cut kept us from asking for counts as ours, of a bucket: a measure of what was
+// taken while we held back would cut us again for that.
+func TestWhatWasNotAskedForIsOurs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		met   float64 // the level of the last cut; what was taken is a quarter
+		burst time.Duration
+		part  float64
+	}{
+		{"below the level", 0.5, smallest, 0.25 + 0.1},
+		{"at the level", 0.4, smallest, 0.25},
+		{"above the level", 0.3, smallest, 0.25},
+		{"a full minute is what was taken in it", 0.5, minute, 5.0 / 60},
+	} {
+		l := NewLedger(Limits{RPM: 60}, start)
+		now := start.Add(2 * time.Minute)
+		l.quota[requests].burst = c.burst
+		l.advance(now)
+		l.quota[requests].empty(1, 0)
+		l.find(l.now)
+		l.current = 0.4
+		// A share that stays there.
+		l.share.level, l.share.met, l.share.cutAt, l.share.hold = 0.4, c.met, l.now, time.Hour
+		for range 5 {
+			l.Start(fixed(1_000), now)
+		}
+		if f := l.find(l.advance(now.Add(20 * time.Second))); math.Abs(f.part-c.part) > 0.001 {
+			t.Errorf("%s: %.3f of the quota was ours, want %.3f", c.name, f.part, c.part)
+		}
 	}
 }
 

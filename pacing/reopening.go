@@ -22,11 +22,10 @@ func (l *Ledger) keeper() minuteKind {
 // reopened takes the accept that ends a row of refused probes.
 func (l *Ledger) reopened(w *witness) {
 	stall := l.recovery.since - l.recovery.began
+	// At a third of our share, a bucket would have earned this start meanwhile.
+	taken := stall > 3*time.Duration(float64(max(w.charge[requests], w.charge[tokens]))/l.current)
 	// No minute is overfull for longer than a minute.
-	long := stall > longStall && stall < minute && l.keeper() == rolling
-	for d := range l.quota { // a bucket that refills at half of the rate would have earned that
-		long = long && stall > time.Duration(2*float64(w.charge[d])/l.current)
-	}
+	long := taken && stall > longStall && stall < minute && l.keeper() == rolling
 	// A minute that admitted nothing for so long held more than the quota, as when
 	// that is cut. At the last refusal it had no room for one more, what is in it now
 	// fits: the quota is between.
@@ -41,6 +40,9 @@ func (l *Ledger) reopened(w *witness) {
 		since := time.Duration(float64(l.now-w.at) * l.current)
 		for d := range l.quota {
 			l.quota[d].empty(l.current, since)
+		}
+		if taken && l.keeper() == neither { // a full minute admits nothing by itself
+			l.share.anew(l.now, stall)
 		}
 	}
 }

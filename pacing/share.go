@@ -43,22 +43,17 @@ const (
 	// the throttles). Too large: slow return.
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level there, from
-	// the share at which it came. Too small: throttles until it is found (at 0.5, a
-	// sixth more in bursts of a neighbour). Too large: chance is taken for it (at 0.8,
-	// 92 % on a bucket of 1 s after the quota was halved).
-	nearer = 0.7
+	// the share at which it came. Too small: throttles until it is found (at 0.7, a
+	// quarter more after the quota was halved). Too large: chance is taken for it, and a
+	// quota that was cut is not seen to be that, since the minute never stays full for
+	// long (at 0.95, on a bucket of 1 s 90 % where 0.9 has 94, and on a minute five
+	// times the throttles).
+	nearer = 0.9
 	// A finding about less than brief weighs as much less: the settlements of jobs that
 	// were started before are most of it. Too small: the level falls too far, and is
 	// asked again the sooner. Too large: what a neighbour took in his first seconds is
 	// not seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
-	// nearerMinute is nearer for what a full minute says, at once: all of a minute was
-	// counted for it, and that is more than what is ours now. Too small: throttles
-	// until it is found (a sixth more at 0.85 beside a neighbour of four fifths). Too
-	// large: a quota that was cut is not seen to be that, since the minute never stays
-	// full for long (five times the throttles at 0.95 where it was configured twice
-	// too high).
-	nearerMinute = 0.9
 	// clearly is how far above the last level the share must have been, on average,
 	// for a throttle to tell that the others had gone. Too small: half of a small
 	// excess is luck, and a steady neighbour is asked again within seconds (on a
@@ -167,16 +162,30 @@ func (s *share) cut(now time.Duration, f finding, used float64) {
 	if v < s.top {
 		s.top = max(1, v) // what was found above the quota is lost
 	}
-	age := float64(now - s.since)
 	longest := float64(now-s.cutAt) * holdPrice / float64(s.tally+1)
 	longest = min(max(longest, float64(holdLeast)), float64(holdMost))
-	s.hold = time.Duration(min(max(age*math.Pow(age/float64(holdAge), 2), float64(holdFirst)), longest))
-	s.grow = min(s.hold, growth)
+	s.wait(min(holdFor(now-s.since), time.Duration(longest)))
 	if s.depth = min(cut*float64(s.cuts), cutMost); s.cuts == 1 {
 		const unused = 0.25 // of the depth, on average, until the level is reached
 		s.depth = min(s.depth, overdrawn/unused*s.top*float64(f.burst)/(v*float64(s.hold)))
 	}
 	s.level, s.met, s.cutAt, s.tally = v, v, now, 0
+}
+
+// holdFor returns how long a trouble of that age is held.
+func holdFor(age time.Duration) time.Duration {
+	hold := float64(age) * math.Pow(float64(age)/float64(holdAge), 2)
+	return time.Duration(min(max(hold, float64(holdFirst)), float64(holdMost)))
+}
+
+func (s *share) wait(hold time.Duration) { s.hold, s.grow = hold, min(hold, growth) }
+
+// anew takes the end of a stall in which others took all. That was a trouble of its
+// own, and may be over: to hold it by the age of one that comes and goes would be
+// never to have the time between.
+func (s *share) anew(now, stall time.Duration) {
+	s.since = now - stall
+	s.wait(min(s.hold, holdFor(stall)))
 }
 
 // become takes what the quota was found to be, all of it ours; it asks for more
@@ -187,5 +196,5 @@ func (s *share) become(now time.Duration, part float64) {
 		s.top = 1 // what was found above the quota is lost
 	}
 	s.level, s.met, s.cutAt, s.tally, s.cuts, s.depth = part, part, now, 0, 0, 0
-	s.hold, s.grow = growth, growth
+	s.wait(growth)
 }

@@ -112,6 +112,42 @@ func TestNeighbourLeaves(t *testing.T) {
 	}
 }
 
+// TestNeighbourComesAndGoes: a neighbour that takes all for a while, again and again,
+// leaves us the time between, and does not keep us from exploring.
+func TestNeighbourComesAndGoes(t *testing.T) {
+	t.Parallel()
+	const on, every = 10 * time.Second, 45 * time.Second
+	for _, size := range []time.Duration{time.Second, 3 * time.Second} {
+		t.Run(size.String(), func(t *testing.T) {
+			t.Parallel()
+			s := scenario{configured: Limits{RPM: 300}, work: short, lasts: 22 * time.Minute}
+			s.neighbour = func(now time.Duration) float64 {
+				if now > warm && now%every < on {
+					return 1
+				}
+				return 0
+			}
+			var got []float64
+			var rounds []int
+			for seed := range uint64(5) {
+				p := s.player(&bucket{size: size}, seed+1)
+				p.world.run(s.lasts)
+				got = append(got, p.outcome.sum(requests, 2*warm, s.lasts))
+				rounds = append(rounds, p.ledger.explore.rounds)
+			}
+			slices.Sort(got)
+			slices.Sort(rounds)
+			if n := rounds[len(rounds)/2]; n <= 2 {
+				t.Errorf("explored %d times, want more than the first two", n)
+			}
+			left := 300 * (s.lasts - 2*warm).Minutes() * (every - on).Seconds() / every.Seconds()
+			if n := got[len(got)/2]; n < 0.85*left {
+				t.Errorf("%v requests, want 85 %% of the %.0f that are left", n, left)
+			}
+		})
+	}
+}
+
 // TestRaiseIsFound: within the price of an exploration, whatever shape is
 // believed by then.
 func TestRaiseIsFound(t *testing.T) {

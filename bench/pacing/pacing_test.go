@@ -121,6 +121,31 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// The ledgers alone get what the drainer gets, and are refused about as often.
+func TestLedgersAlone(t *testing.T) {
+	t.Parallel()
+	p, err := parse([]string{"-ledgers", "-scenario", "1,7c", "-shape", "bucket10", "-length", "5m"}, io.Discard)
+	if err != nil || len(p.scenarios) != 2 {
+		t.Fatalf("%d scenarios, error %v", len(p.scenarios), err)
+	}
+	for _, s := range p.scenarios {
+		var best []*tally
+		alone, drained := rehearse(&s, p.forms[0], 1, &best, false), play(t, s, p.forms[0], 1, sluice(), &best, false)
+		for i, row := range alone.Rows {
+			want := drained.Rows[i]
+			if math.Abs(row.Goodput-want.Goodput) > 0.02 || math.Abs(row.PerMille-want.PerMille) > 10 || row.Successes == 0 {
+				t.Errorf("%s: the ledgers got %.3f at %.1f 429s, the drainer %.3f at %.1f", s.id, row.Goodput, row.PerMille, want.Goodput, want.PerMille)
+			}
+		}
+		t.Logf("%s: %.0f times as fast", s.id, drained.CPU/alone.CPU)
+	}
+	for _, args := range [][]string{{"-scenario", "9a,9c,10,11,12,14b,5c"}, {"-scenario", "1", "-told"}, {"-scenario", "1", "-peers", "rate"}} {
+		if p, err := parse(append(args, "-ledgers"), io.Discard); err == nil {
+			t.Errorf("%v passed, with %d scenarios", args, len(p.scenarios))
+		}
+	}
+}
+
 // A short run of the whole: figures of the expected kind, judged, and no job lost.
 func TestRun(t *testing.T) {
 	t.Parallel()

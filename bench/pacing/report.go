@@ -23,6 +23,9 @@ type report struct {
 const tableHead = "scenario  shape       pacer      phase     goodput   asked  bound  per 1,000  asked  429s  settled         verdict; believed\n"
 
 func newReport(p plan, out io.Writer) *report {
+	if p.ledgers && !p.json {
+		fmt.Fprint(out, "The ledgers alone, without the drainer; the targets are the drainer's.\n\n")
+	}
 	if !p.json && !p.markdown {
 		fmt.Fprint(out, tableHead)
 	}

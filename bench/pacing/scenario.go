@@ -288,11 +288,16 @@ func scenarios() []scenario {
 			m.Neighbour = bedrocksim.Neighbour{Fraction: 0.8, On: 10 * s, Off: 20 * s}
 		}})
 	bursts.phases = []phase{{name: "", from: 3 * minute, to: 12 * minute, left: true, want: always(0.85, 100)}}
+	rare := one("8e", "neighbour takes all for 10 s in 45", 17, 300, 0, short, bedrocksim.Model{}, nil).
+		with(change{2 * minute, func(m *bedrocksim.Model) {
+			m.Neighbour = bedrocksim.Neighbour{Fraction: 1, On: 10 * s, Off: 35 * s}
+		}})
+	rare.phases = []phase{{name: "", from: 3 * minute, to: 17 * minute, left: true, want: always(0.85, 100)}}
 	half := one("8d", "neighbour takes 50 %, over-reserved, 400k TPM", 12, 0, 400_000, over, bedrocksim.Model{Neighbour: bedrocksim.Neighbour{Fraction: 0.5}, TPM: 400_000}, crowded(0.8))
 	all = append(all, cut, raise, dip,
 		steps("8a", "neighbour takes 40, 80, 0 % of 300 RPM", 300, 0, short),
 		steps("8b", "neighbour takes 40, 80, 0 % of 400k TPM", 0, 400_000, honest),
-		bursts, half,
+		bursts, half, rare,
 		one("13a", "2 RPM", 42, 2, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("13b", "10,000 TPM", 42, 0, 10_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 		one("13c", "10,000 RPM", 3, 10_000, 0, short, bedrocksim.Model{}, always(0.995, 1)),

@@ -32,10 +32,10 @@ type emptied struct {
 
 // finding is what two throttles say of the time between them. A bucket that was
 // empty at both has given us what it earned meanwhile and others did not take,
-// whatever its size: so large was our part. (Or larger, if the bucket was full
-// in between and earned nothing. What our replica dropped then counts as taken,
-// so that it is hardly so.) A minute that is full says the same of itself, at
-// every throttle.
+// whatever its size: so large was our part. (Or larger, where a cut kept us from
+// asking for more; or if the bucket was full in between and earned nothing. What our
+// replica dropped then counts as taken, so that it is hardly so.) A minute that is
+// full says the same of itself, at every throttle.
 type finding struct {
 	known   bool
 	over    time.Duration // the time between the two
@@ -64,7 +64,8 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 	}
 	if f.known {
 		f.offered = float64(was.offered) / float64(f.over)
-		// What a cut kept us from asking for, we would have been given too.
+		// What a cut kept us from asking for counts as given, or the next would follow
+		// from it. (While probes are refused nothing is; then a cut is smaller for it.)
 		f.part += max(l.share.met-f.offered, 0)
 		f.weight = nearer * min(float64(f.over)/float64(brief), 1)
 		if l.quota[requests].minutely() || l.quota[tokens].minutely() {

@@ -7,6 +7,11 @@ import "time"
 // quota that was cut by less than a half is found throttle by throttle.
 const longStall = 12 * time.Second
 
+// allTaken is for how many times what a bucket takes to earn a start at our share it
+// must have earned none for others to have taken all. Too small: a bad moment beside a
+// steady neighbour counts as that. Too large: a neighbour of some seconds does not.
+const allTaken = 3
+
 // keeper is the kind of minute that may keep the pace, or neither: the clock's,
 // where one dimension counts by it.
 func (l *Ledger) keeper() minuteKind {
@@ -22,10 +27,11 @@ func (l *Ledger) keeper() minuteKind {
 // reopened takes the accept that ends a row of refused probes.
 func (l *Ledger) reopened(w *witness) {
 	stall := l.recovery.since - l.recovery.began
-	// At a third of our share, a bucket would have earned this start meanwhile.
-	taken := stall > 3*time.Duration(float64(max(w.charge[requests], w.charge[tokens]))/l.current)
-	// No minute is overfull for longer than a minute.
-	long := taken && stall > longStall && stall < minute && l.keeper() == rolling
+	// What a bucket takes to earn this start at our share.
+	earning := time.Duration(float64(max(w.charge[requests], w.charge[tokens])) / l.current)
+	// No minute is overfull for longer than a minute; and a bucket, even one that
+	// refills at half of the rate, would have earned the start.
+	long := stall > longStall && stall < minute && stall > 2*earning && l.keeper() == rolling
 	// A minute that admitted nothing for so long held more than the quota, as when
 	// that is cut. At the last refusal it had no room for one more, what is in it now
 	// fits: the quota is between.
@@ -41,8 +47,10 @@ func (l *Ledger) reopened(w *witness) {
 		for d := range l.quota {
 			l.quota[d].empty(l.current, since)
 		}
-		if taken && l.keeper() == neither { // a full minute admits nothing by itself
-			l.share.anew(l.now, stall)
+		// No minute and no concurrency was full: what kept this start away were others,
+		// who took all.
+		if l.recovery.cut && stall > allTaken*earning && l.keeper() == neither && !l.unpaced() {
+			l.share.ease(stall)
 		}
 	}
 }

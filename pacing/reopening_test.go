@@ -97,6 +97,41 @@ func TestReopened(t *testing.T) {
 	}
 }
 
+// The hold of a cut is eased at the end of a stall in which a bucket would have earned
+// several starts.
+func TestHoldIsEased(t *testing.T) {
+	t.Parallel()
+	const stall, held = 10 * time.Second, 50 * time.Second
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		burst  time.Duration
+		job    time.Duration // what each takes of the quota; half of that is ours
+		cut    bool
+		hold   time.Duration
+		want   time.Duration
+	}{
+		{"others took all", Limits{TPM: 60_000}, smallest, 1600 * time.Millisecond, true, held, holdFor(stall)},
+		{"the start is large for that", Limits{TPM: 60_000}, smallest, 1700 * time.Millisecond, true, held, held},
+		{"the hold is shorter", Limits{TPM: 60_000}, smallest, time.Second, true, holdFor(stall) - 1, holdFor(stall) - 1},
+		{"nothing was cut", Limits{TPM: 60_000}, smallest, time.Second, false, held, held},
+		{"a minute may be full", Limits{TPM: 60_000}, minute, time.Second, true, held, held},
+		{"no quota: the concurrency may be", Limits{}, smallest, 0, true, held, held},
+	} {
+		l := NewLedger(test.limits, start)
+		l.advance(start.Add(time.Hour))
+		for d := range l.quota {
+			l.quota[d].burst = test.burst
+		}
+		l.share.level, l.share.cutAt, l.share.hold, l.current = 0.5, l.now, test.hold, 0.5
+		l.recovery = recovery{cut: test.cut, since: l.now, began: l.now - stall}
+		l.reopened(&witness{at: l.now, charge: [...]time.Duration{tokens: test.job}})
+		if l.share.hold != test.want || l.share.grow > l.share.hold {
+			t.Errorf("%s: hold is %v, want %v", test.name, l.share.hold, test.want)
+		}
+	}
+}
+
 // What a reopening said holds until a throttle says something else.
 func TestReopeningIsDoubted(t *testing.T) {
 	t.Parallel()

@@ -46,9 +46,9 @@ const (
 	// the share at which it came. Too small: throttles until it is found (at 0.7, a
 	// quarter more after the quota was halved). Too large: chance is taken for it, and a
 	// quota that was cut is not seen to be that, since the minute never stays full for
-	// long (at 0.95, on a bucket of 1 s 90 % where 0.9 has 94, and on a minute five
+	// long (at 0.95, on a bucket of 1 s 90 % where this has 95, and on a minute five
 	// times the throttles).
-	nearer = 0.9
+	nearer = 0.87
 	// A finding about less than brief weighs as much less: the settlements of jobs that
 	// were started before are most of it. Too small: the level falls too far, and is
 	// asked again the sooner. Too large: what a neighbour took in his first seconds is
@@ -180,13 +180,10 @@ func holdFor(age time.Duration) time.Duration {
 
 func (s *share) wait(hold time.Duration) { s.hold, s.grow = hold, min(hold, growth) }
 
-// anew takes the end of a stall in which others took all. That was a trouble of its
-// own, and may be over: to hold it by the age of one that comes and goes would be
-// never to have the time between.
-func (s *share) anew(now, stall time.Duration) {
-	s.since = now - stall
-	s.wait(min(s.hold, holdFor(stall)))
-}
+// ease takes the end of a stall, after a cut, in which others took all. They may have
+// gone; and whoever comes and goes would never leave a hold that is as long as the
+// time between.
+func (s *share) ease(stall time.Duration) { s.wait(min(s.hold, holdFor(stall))) }
 
 // become takes what the quota was found to be, all of it ours; it asks for more
 // after the growth's time.

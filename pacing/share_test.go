@@ -52,10 +52,10 @@ func TestShareFollowsFindings(t *testing.T) {
 		want      float64 // level
 		weight    float64 // of this one
 	}{
-		{"most of the way down", 0.8, 0.9, 0.4, 0.44, nearer},
-		{"a moment", 0.8, 0.9, 0.4, 0.62, nearer / 2},
+		{"most of the way down", 0.8, 0.9, 0.4, 0.452, nearer},
+		{"a moment", 0.8, 0.9, 0.4, 0.626, nearer / 2},
 		{"a moment tells not that it does not fall", 0.3, 0.4, 0.4, 0.3, nearer / 2},
-		{"from the first on", 1, 0.9, 0.4, 0.46, nearer},
+		{"from the first on", 1, 0.9, 0.4, 0.478, nearer},
 		{"not below what does not fall", 0.3, 0.4, 0.4, 0.38, nearer},
 		{"nor above the last level", 0.3, 0.9, 0.95, 0.5, nearer},
 		{"not below the least share", 0.015, 0.5, 0, shareLeast, nearer},

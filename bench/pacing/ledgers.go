@@ -82,7 +82,6 @@ func (r *rehearsal) at(t time.Duration, do func(now time.Duration)) {
 
 // rehearse plays a scenario of one limiter by the ledgers alone.
 func rehearse(s *scenario, f form, seed uint64, best *[]*tally, series bool) cell {
-	began := time.Now()
 	if f.name == "calendar" {
 		s = s.byTheClock(offsetOf(seed))
 	}
@@ -119,6 +118,7 @@ func rehearse(s *scenario, f form, seed uint64, best *[]*tally, series bool) cel
 		}
 		r.at(tr.from, d.wake)
 	}
+	began := time.Now()
 	for len(r.agenda) > 0 {
 		h := heap.Pop(&r.agenda).(happening)
 		h.do(h.at)
@@ -126,13 +126,12 @@ func rehearse(s *scenario, f form, seed uint64, best *[]*tally, series bool) cel
 	view := first.ledger.View(epoch.Add(s.length))
 	c := cell{
 		Scenario: s.id, Title: s.title, Shape: f.name, Seed: seed, Pacer: sluiceName, fails: s.fails,
-		Believed: fmt.Sprintf("%s at %.2f", view.Shape, view.Share),
+		Believed: fmt.Sprintf("%s at %.2f", view.Shape, view.Share), CPU: time.Since(began).Seconds(),
 	}
 	if *best == nil {
 		*best = []*tally{s.bound(tr, f.shape, seed, epoch)}
 	}
 	c.measure(&world{scenario: s, tallies: map[bedrocksim.Key]*tally{tr.key(): r.tally}}, f, *best, series)
-	c.CPU = time.Since(began).Seconds()
 	return c
 }
 

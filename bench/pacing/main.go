@@ -318,14 +318,15 @@ func (s *scenario) tellable() bool {
 }
 
 // limiterAlone reports whether the scenario has one limiter, which answers at all
-// times and admits each job of one stream some time, and nothing happens to the
-// drainers.
+// times and admits each job of one stream some time, its quota is configured, and
+// nothing happens to the drainers.
 func (s *scenario) limiterAlone() bool {
-	if len(s.tracks) > 1 || len(s.streams) > 1 || len(s.actions) > 0 || s.fails {
+	tr := s.tracks[0]
+	if len(s.tracks) > 1 || len(s.streams) > 1 || len(s.actions) > 0 || s.fails || tr.rpm == 0 && tr.tpm == 0 {
 		return false
 	}
-	m := s.tracks[0].truth
-	for _, c := range s.tracks[0].changes {
+	m := tr.truth
+	for _, c := range tr.changes {
 		if c.apply(&m); len(m.Faults) > 0 || m.TPD > 0 {
 			return false
 		}

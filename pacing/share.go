@@ -43,8 +43,8 @@ const (
 	// the throttles). Too large: slow return.
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level there, from
-	// the share at which it came. Too small: throttles until it is found (at 0.7, a
-	// quarter more after the quota was halved). Too large: chance is taken for it, and a
+	// the share at which it came. Too small: throttles until it is found (at 0.7, 20
+	// per 1,000 for 16 after the quota was halved, on a bucket). Too large: chance is taken for it, and a
 	// quota that was cut is not seen to be that, since the minute never stays full for
 	// long (at 0.95, on a bucket of 1 s 90 % where this has 95, and on a minute five
 	// times the throttles).

@@ -67,7 +67,8 @@ func (l *Ledger) find(now time.Duration) (f finding) {
 		// What a cut kept us from asking for counts as given, or the next would follow
 		// from it. (While probes are refused nothing is; then a cut is smaller for it.)
 		f.part += max(l.share.met-f.offered, 0)
-		f.weight = nearer * min(float64(f.over)/float64(brief), 1)
+		short := max(float64(brief), l.quota[requests].cost) // or a start more is most of it
+		f.weight = nearer * min(float64(f.over)/short, 1)
 		if l.quota[requests].minutely() || l.quota[tokens].minutely() {
 			f.part, f.weight = l.emptied.used, nearer
 		}

@@ -13,7 +13,7 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 		name   string
 		limits Limits
 		over   time.Duration
-		takes  int           // requests of a second of the quota
+		takes  int           // requests
 		burst  time.Duration // what was seen to be admitted at once
 		known  bool
 		part   float64
@@ -22,6 +22,7 @@ func TestTwoThrottlesMeasureWhatIsOurs(t *testing.T) {
 		{"a bucket", Limits{RPM: 60}, 20 * time.Second, 10, smallest, true, 0.5, nearer},
 		{"a bucket of tokens", Limits{TPM: 60_000}, 20 * time.Second, 15, smallest, true, 0.75, nearer},
 		{"a bucket, but for a moment", Limits{RPM: 60}, brief / 2, 1, smallest, true, 1 / 0.75, nearer / 2},
+		{"less than the quota takes for one", Limits{RPM: 20}, brief, 1, smallest, true, 2, nearer / 2},
 		{"a full minute is what was taken in it", Limits{RPM: 60}, 20 * time.Second, 10, minute, true, 10.0 / 60, nearer},
 		{"a full minute at once", Limits{RPM: 60}, brief / 2, 10, minute, true, 10.0 / 60, nearer},
 		{"too long ago", Limits{RPM: 60}, findingMost, 10, smallest, false, 0, 0},

@@ -44,14 +44,14 @@ const (
 	growth = 25 * time.Second
 	// nearer is how far a throttle that says what was ours takes the level there, from
 	// the share at which it came. Too small: throttles until it is found (at 0.7, 20
-	// per 1,000 for 16 after the quota was halved, on a bucket). Too large: chance is taken for it, and a
-	// quota that was cut is not seen to be that, since the minute never stays full for
-	// long (at 0.95, on a bucket of 1 s 90 % where this has 95, and on a minute five
-	// times the throttles).
+	// per 1,000 for 16 after the quota was halved, on a bucket). Too large: chance is
+	// taken for it, and a quota that was cut is not seen to be that, since the minute
+	// never stays full for long (at 0.95, on a bucket of 1 s 90 % where this has 95, and
+	// on a minute five times the throttles).
 	nearer = 0.87
-	// A finding about less than brief weighs as much less: the settlements of jobs that
-	// were started before are most of it. Too small: the level falls too far, and is
-	// asked again the sooner. Too large: what a neighbour took in his first seconds is
+	// A finding about less than brief, or than the quota takes for one request, weighs
+	// as much less: the settlements of jobs that were started before are most of it. Too
+	// small: the level falls too far, and is asked again the sooner. Too large: what a neighbour took in his first seconds is
 	// not seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
 	// clearly is how far above the last level the share must have been, on average,

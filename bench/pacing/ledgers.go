@@ -207,14 +207,21 @@ func (d *rehearsing) refused(a attempt, g pacing.Grant, now time.Duration) {
 	d.wake(now)
 }
 
+// rehearsable reports whether the ledgers alone make the scenario: one limiter, whose
+// quota is configured and which admits each job some time, and one stream of jobs.
+func (s *scenario) rehearsable() bool {
+	tr := s.tracks[0]
+	return s.limiterAlone() && len(s.streams) == 1 && !s.fails && (tr.rpm > 0 || tr.tpm > 0)
+}
+
 // rehearsed leaves of the plan's scenarios those that a limiter alone makes.
 func (p *plan) rehearsed() error {
 	if p.told || p.real || len(p.peers) > 0 || p.pictures != "" || p.trace != "" {
 		return errors.New("-ledgers goes with no other pacer, no picture and no trace")
 	}
-	p.scenarios = slices.DeleteFunc(p.scenarios, func(s scenario) bool { return !s.limiterAlone() })
+	p.scenarios = slices.DeleteFunc(p.scenarios, func(s scenario) bool { return !s.rehearsable() })
 	if len(p.scenarios) == 0 {
-		return errors.New("-ledgers plays scenarios of one limiter to which nothing happens but changes of its quota and its neighbours")
+		return errors.New("-ledgers plays none of these: only scenarios of one limiter and one stream of jobs that all succeed, to which nothing happens but changes of quota and neighbours")
 	}
 	return nil
 }

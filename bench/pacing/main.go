@@ -318,11 +318,10 @@ func (s *scenario) tellable() bool {
 }
 
 // limiterAlone reports whether the scenario has one limiter, which answers at all
-// times and admits each job of one stream some time, its quota is configured, and
-// nothing happens to the drainers.
+// times, and nothing happens to the drainers.
 func (s *scenario) limiterAlone() bool {
 	tr := s.tracks[0]
-	if len(s.tracks) > 1 || len(s.streams) > 1 || len(s.actions) > 0 || s.fails || tr.rpm == 0 && tr.tpm == 0 {
+	if len(s.tracks) > 1 || len(s.actions) > 0 {
 		return false
 	}
 	m := tr.truth

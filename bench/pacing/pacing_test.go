@@ -139,6 +139,9 @@ func TestLedgersAlone(t *testing.T) {
 		}
 		t.Logf("%s: %.0f times as fast", s.id, drained.CPU/alone.CPU)
 	}
+	if s, _ := byID("5c"); !s.tellable() { // its jobs that fail are no matter of the told pacer's
+		t.Error("5c can't be told")
+	}
 	for _, args := range [][]string{{"-scenario", "9a,9c,10,11,12,14b,5c"}, {"-scenario", "1", "-told"}, {"-scenario", "1", "-peers", "rate"}} {
 		if p, err := parse(append(args, "-ledgers"), io.Discard); err == nil {
 			t.Errorf("%v passed, with %d scenarios", args, len(p.scenarios))

@@ -157,7 +157,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	// Shutdown waits 5 to 6 s for a connection on which nothing came yet, such as
+	// a client dials in advance: golang.org/issue/22682.
+	closing, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
 	if err := server.Shutdown(closing); err != nil {
 		return errors.Join(err, server.Close())

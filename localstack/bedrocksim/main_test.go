@@ -113,10 +113,13 @@ func TestServesCountsAndStops(t *testing.T) {
 // is well.
 func TestAHangingRequestDoesNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
+	// Without it, a connection dialed and not needed may be left open, and the
+	// server waits for those.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	url, stop := serve(t)
 	status := make(chan int, 1)
 	go func() {
-		res, err := http.Post(url+"/model/amazon.nova-lite-v1%3A0/converse", "application/json",
+		res, err := client.Post(url+"/model/amazon.nova-lite-v1%3A0/converse", "application/json",
 			strings.NewReader(`{"messages":[{"role":"user","content":[{"text":"[[sim:hang]]"}]}]}`))
 		if err != nil {
 			status <- 0
@@ -126,7 +129,7 @@ func TestAHangingRequestDoesNotHoldUpTheEnd(t *testing.T) {
 		status <- res.StatusCode
 	}()
 	for inFlight := false; !inFlight; time.Sleep(time.Millisecond) {
-		res, err := http.Get(url + "/_sim/stats")
+		res, err := client.Get(url + "/_sim/stats")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,8 +51,8 @@ const (
 	nearer = 0.87
 	// A finding about less than brief, or than the quota takes for one request, weighs
 	// as much less: the settlements of jobs that were started before are most of it. Too
-	// small: the level falls too far, and is asked again the sooner. Too large: what a neighbour took in his first seconds is
-	// not seen (4 throttles for each at 5 s).
+	// small: the level falls too far, and is asked again the sooner. Too large: what a
+	// neighbour took in his first seconds is not seen (4 throttles for each at 5 s).
 	brief = 1500 * time.Millisecond
 	// clearly is how far above the last level the share must have been, on average,
 	// for a throttle to tell that the others had gone. Too small: half of a small

@@ -113,8 +113,8 @@ func TestServesCountsAndStops(t *testing.T) {
 // is well.
 func TestAHangingRequestDoesNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
-	// Without it, a connection dialed and not needed may be left open, and the
-	// server waits for those.
+	// With keep-alives a connection that was dialed and not needed may stay open, and
+	// the server waits for those.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	url, stop := serve(t)
 	status := make(chan int, 1)

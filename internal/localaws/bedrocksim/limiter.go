@@ -103,10 +103,10 @@ type Charge struct {
 }
 
 // Neighbour is another tenant of the same quota: small requests in a steady
-// stream, through the same limiter. One that is refused waits, as an SDK's
-// retries do, and is tried before anybody else's; so the neighbour gets its
-// fraction, and no more than that, from the time on when what was taken before
-// it came is forgotten.
+// stream, through the same limiter. One that is refused waits in line and is
+// tried often, and before anybody else's; so the neighbour gets its fraction,
+// and no more than that, from the time on when what was taken before it came is
+// forgotten.
 type Neighbour struct {
 	Fraction float64       // of the requests and of the tokens per minute
 	On, Off  time.Duration // bursts: On with the stream, Off without; On zero: always
@@ -125,6 +125,7 @@ type Limiter struct {
 	every     time.Duration // between its requests; 0: no neighbour
 	size      float64       // tokens of each
 	waiting   int           // its refused requests
+	retry     time.Time     // when they are tried again
 	taken     Taken
 }
 
@@ -250,6 +251,10 @@ func (n Neighbour) Stream(q Quota) (every time.Duration, size float64) {
 // could not have had.
 const neighbourPatience = time.Minute
 
+// neighbourRetry is the time between two tries of the neighbour's line: that of
+// a client with many requests, each of which backs off for itself.
+const neighbourRetry = 50 * time.Millisecond
+
 // neighbourMemory is how far back the neighbour's requests are caught up with
 // after a time in which nobody asked: the minute is all that a window
 // remembers, so that an idle hour costs nothing. (It spares the neighbour some
@@ -263,17 +268,33 @@ func (l *Limiter) advance(now time.Time) {
 	}
 	if idle := now.Sub(l.next) - neighbourMemory; idle > 0 {
 		l.next = l.next.Add(idle.Truncate(l.every))
+		l.retry = l.next
 	}
-	longest := 1 + int(neighbourPatience/l.every)
-	for ; !l.next.After(now); l.next = l.next.Add(l.every) {
-		if n := l.neighbour; n.On > 0 && l.next.Sub(l.since)%(n.On+n.Off) >= n.On {
-			l.waiting = 0
-			continue
+	for {
+		t := l.next
+		if l.waiting > 0 && l.retry.Before(t) {
+			t = l.retry
 		}
-		l.waiting = min(l.waiting+1, longest)
-		l.serve(l.next)
+		if t.After(now) {
+			break
+		}
+		if t.Equal(l.next) {
+			l.arrive()
+		}
+		l.serve(t)
+		l.retry = t.Add(neighbourRetry)
 	}
 	l.serve(now)
+}
+
+// arrive puts the neighbour's next request in line.
+func (l *Limiter) arrive() {
+	longest := 1 + int(neighbourPatience/l.every)
+	l.waiting = min(l.waiting+1, longest)
+	if n := l.neighbour; n.On > 0 && l.next.Sub(l.since)%(n.On+n.Off) >= n.On {
+		l.waiting = 0
+	}
+	l.next = l.next.Add(l.every)
 }
 
 // serve admits what it can of the neighbour's line.

@@ -276,6 +276,27 @@ func TestNeighbourInBursts(t *testing.T) {
 	}
 }
 
+// A neighbour that was refused takes what it waits for as soon as that is there,
+// not as late as somebody else asks.
+func TestNeighbourIsTriedBetweenRequests(t *testing.T) {
+	t.Parallel()
+	l := bedrocksim.NewLimiter(bedrocksim.Quota{RPM: 60}, bucket(1), midnight)
+	l.SetNeighbour(midnight, bedrocksim.Neighbour{Fraction: 0.5}) // one each two seconds
+	var got []bedrocksim.Cause
+	for _, at := range []time.Duration{
+		1900 * time.Millisecond, // takes what the neighbour wants at 2 s, and gets at 2.9
+		3800 * time.Millisecond,
+		3960 * time.Millisecond, // the bucket is full again since then
+	} {
+		_, cause := l.Admit(midnight.Add(at), 1)
+		got = append(got, cause)
+	}
+	want := []bedrocksim.Cause{bedrocksim.Admitted, bedrocksim.Requests, bedrocksim.Admitted}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("admitted (-want +got):\n%s", diff)
+	}
+}
+
 func TestNeighbourOfAnIdleDayCostsNothing(t *testing.T) {
 	t.Parallel()
 	l := bedrocksim.NewLimiter(bedrocksim.Quota{RPM: 1e6}, rolling, midnight)

@@ -130,7 +130,7 @@ func (e *Estimator) Estimate(s Size, tenant string) Charge {
 		Reserve: int64(math.Ceil(input + limit)),
 		Expect:  int64(math.Ceil(input*r.paid.value() + limit*r.output.value()*e.burndown)),
 		Input:   int64(math.Ceil(input)),
-		Doubt:   int64(math.Ceil(input * min(e.dev(media).value(), 1))),
+		Doubt:   int64(math.Ceil(input * e.dev(media).value())),
 	}
 }
 
@@ -141,14 +141,14 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 		return
 	}
 	known := e.of(tenant)
-	media := e.media(s)
-	e.dev(media).learn(math.Abs(read/max(e.text(s, known)+media, 1)-1), 1)
+	text, media := e.text(s, known), e.media(s)
+	e.dev(media).learn(min(math.Abs(read/max(text+media, 1)-1), 1), 1)
 
 	for _, r := range [...]*rates{&e.route, e.remember(tenant)} {
 		if r == nil {
 			continue
 		}
-		if s.Images+s.Documents+s.Videos == 0 && s.Text > 0 {
+		if s.Text > 0 && (media == 0 || read < text) { // of text and media, it is this at most
 			r.text.learn(read, float64(s.Text))
 		}
 		r.paid.learn(float64(u.Input+u.CacheWrite), read)
@@ -158,17 +158,17 @@ func (e *Estimator) Learn(s Size, tenant string, u Usage) {
 	}
 
 	// Media are charged what the text does not explain, in proportion to what
-	// they were expected to take.
-	if media <= 0 {
+	// they were expected to take; a token at least, or they would be free for good.
+	if media == 0 {
 		return
 	}
-	scale := max(read-e.text(s, known), 0) / media
+	scale := max(read-text, 0) / media
 	for _, m := range [...]struct {
 		kind *ratio
 		n    int64
 	}{{&e.images, s.Images}, {&e.documents, s.Documents}, {&e.videos, s.Videos}} {
 		if m.n > 0 {
-			m.kind.learn(scale*m.kind.value()*float64(m.n), float64(m.n))
+			m.kind.learn(max(scale*m.kind.value(), 1)*float64(m.n), float64(m.n))
 		}
 	}
 }

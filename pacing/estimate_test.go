@@ -139,6 +139,36 @@ func TestDoubtStaysBounded(t *testing.T) {
 	}
 }
 
+// Where all jobs have text and an image, and the text looks like more than was read,
+// text is learned to be less, and what an image takes is not forgotten for good.
+func TestTextThatLooksLikeMoreThanItIs(t *testing.T) {
+	t.Parallel()
+	e := NewEstimator(1, 64_000)
+	both := Size{Text: 40_000, Images: 1, NoOutput: true}
+	for range 50_000 {
+		e.Learn(both, "", Usage{Input: 8_000})
+	}
+	within(t, "text and an image", e.Estimate(both, "").Input, 8_000, 0.01)
+	for range 400 {
+		e.Learn(Size{Images: 1, NoOutput: true}, "", Usage{Input: 1_500})
+	}
+	within(t, "an image", e.Estimate(Size{Images: 1, NoOutput: true}, "").Input, 1_500, 0.01)
+}
+
+// One odd answer does not widen the margin of the hundreds after it.
+func TestOneOddAnswerIsNoDoubt(t *testing.T) {
+	t.Parallel()
+	e := NewEstimator(1, 64_000)
+	size := Size{Text: 4_000, NoOutput: true}
+	for range 300 {
+		e.Learn(size, "", Usage{Input: 1_200})
+	}
+	e.Learn(Size{Text: 2, NoOutput: true}, "", Usage{Input: 6_000})
+	if c := e.Estimate(size, ""); c.Doubt > c.Input/20 {
+		t.Errorf("the doubt is %d of %d", c.Doubt, c.Input)
+	}
+}
+
 func TestEstimatorForgetsTenants(t *testing.T) {
 	t.Parallel()
 	e := NewEstimator(1, 64_000)

@@ -40,6 +40,11 @@ const (
 	// throttle on a full limiter. Too large: goodput where few large jobs fill it.
 	sigmas = 2.5 * 1.25
 
+	// asking is how long after a start was to come somebody still waits for it, or for
+	// what became of it. Too small: the share grows while a probe is in the air. Too
+	// large: it does not, for as long, where the last job has left.
+	asking = time.Second
+
 	// oversizeEvery is the time between starts that need a whole minute. Too
 	// small: such jobs starve all others. Too large: they wait for hours.
 	oversizeEvery = 10 * minute
@@ -131,11 +136,8 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 		l.full, l.fresh = now, 0
 	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
-	// Nothing is learned meanwhile.
-	if l.recovery.stalled() {
-		l.share.cutAt += now - l.now
-	} else {
-		l.share.cutAt += l.blocked(now)
+	if l.recovery.stalled() || l.gap(now) { // nothing is learned meanwhile, for as long as somebody asks
+		l.share.cutAt += max(min(now, l.boundUntil+asking)-l.now, 0)
 	}
 	l.now = now
 	l.reshare()

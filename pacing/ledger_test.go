@@ -356,8 +356,9 @@ func TestUnpacedLearnsConcurrency(t *testing.T) {
 	}
 	for range 4 { // flights of throttles above forty in flight
 		l.Refuse(l.Start(fixed(1_000), now), now.Add(50*time.Millisecond))
-		now = now.Add(time.Second)
+		now = l.When(fixed(1_000), now.Add(time.Second))
 		g := l.Start(fixed(1_000), now) // a probe, accepted
+		l.When(fixed(1_000), now)
 		now = now.Add(time.Second)
 		l.Settle(g, 1_000, 0, now)
 	}
@@ -369,6 +370,31 @@ func TestUnpacedLearnsConcurrency(t *testing.T) {
 	}
 	if at := l.When(fixed(1_000), now); at.After(now) {
 		t.Errorf("at half of it the next waits %v", at.Sub(now))
+	}
+}
+
+// Who is refused and has no other job does not keep the share down for the night.
+func TestShareReturnsWhileNobodyAsks(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 600}, start)
+	l.explore.due = never
+	now := start.Add(time.Hour)
+	for range 8 { // each flight's probe is accepted, but the last one's
+		l.Refuse(l.Start(fixed(1), now), now.Add(50*time.Millisecond))
+		now = l.When(fixed(1), now.Add(400*time.Millisecond))
+		l.Start(fixed(1), now)
+		now = now.Add(time.Second)
+	}
+	l.Refuse(l.Start(fixed(1), now), now.Add(50*time.Millisecond))
+	l.When(fixed(1), now.Add(50*time.Millisecond))
+	if v := l.View(now.Add(time.Second)); v.Share > 0.9 {
+		t.Fatalf("the share is %.2f after nine flights", v.Share)
+	}
+	for minute := range 30 {
+		l.View(now.Add(time.Duration(minute) * time.Minute))
+	}
+	if v := l.View(now.Add(30 * time.Minute)); v.Share != 1 {
+		t.Errorf("the share is %.2f after half an hour in which nobody asked", v.Share)
 	}
 }
 

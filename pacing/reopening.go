@@ -79,15 +79,12 @@ func (l *Ledger) measured(part float64) {
 	}
 }
 
-// blocked returns for how much of the time until now a reopened minute admitted
-// nothing. Its gaps come back a minute later, and the share does not grow in them.
-func (l *Ledger) blocked(now time.Duration) time.Duration {
+// gap reports whether a reopened minute admits nothing for longer than the pace
+// explains. Its gaps come back a minute later, and the share does not grow in them.
+func (l *Ledger) gap(now time.Duration) bool {
 	if l.reopening == 0 || l.witnesses.next == 0 {
-		return 0
+		return false
 	}
 	last := l.witnesses.at(l.witnesses.next - 1)
-	if float64(now-last.at)*l.current < 2*float64(max(last.charge[requests], last.charge[tokens])) {
-		return 0
-	}
-	return max(min(now, l.boundUntil)-l.now, 0)
+	return float64(now-last.at)*l.current >= 2*float64(max(last.charge[requests], last.charge[tokens]))
 }

@@ -70,14 +70,15 @@ type witnesses struct {
 
 // witness is one start, and the least that it must have met at the limiter.
 type witness struct {
-	grant   uint64
-	at      time.Duration
-	charge  [dimensions]time.Duration
-	beyond  bool                      // above what is known to be safe
-	gone    bool                      // refused, or ended otherwise: it cannot testify
-	debt    [dimensions]time.Duration // of a bucket, before the charge
-	charged [dimensions]time.Duration // in the minute, before the charge
-	kind    [dimensions]minuteKind    // which minute that is
+	grant    uint64
+	at       time.Duration
+	charge   [dimensions]time.Duration
+	beyond   bool                      // above what is known to be safe
+	gone     bool                      // refused, or ended otherwise: it cannot testify
+	answered bool                      // it was accepted
+	debt     [dimensions]time.Duration // of a bucket, before the charge
+	charged  [dimensions]time.Duration // in the minute, before the charge
+	kind     [dimensions]minuteKind    // which minute that is
 }
 
 func newWitnesses() witnesses { return witnesses{patience: patienceLeast} }
@@ -124,22 +125,42 @@ func (ws *witnesses) lower(t time.Duration, d int, amount time.Duration) {
 	}
 }
 
-// drop unmakes a witness. It returns false where that has testified.
-func (ws *witnesses) drop(grant uint64) bool {
+// find returns the grant's witness, or nil where that has testified.
+func (ws *witnesses) find(grant uint64) *witness {
 	for i := ws.next - 1; i >= ws.first; i-- {
 		if w := ws.at(i); w.grant == grant {
-			w.gone = true
-			return true
+			return w
 		}
 	}
-	return false
+	return nil
 }
 
-// hear lets those testify who have not been throttled within patience.
+// drop unmakes a witness. It returns false where that has testified.
+func (ws *witnesses) drop(grant uint64) bool {
+	w := ws.find(grant)
+	if w != nil {
+		w.gone = true
+	}
+	return w != nil
+}
+
+// answered makes the grant's witness one that was accepted.
+func (ws *witnesses) answered(grant uint64) {
+	if w := ws.find(grant); w != nil {
+		w.answered = true
+	}
+}
+
+// hear lets those testify who were answered, or have not been throttled within
+// patience. What proves a shape waits for that in any case: an earlier start can still
+// turn out to have taken nothing.
 func (l *Ledger) hear(now time.Duration) {
 	ws := &l.witnesses
-	for ws.first < ws.next && now-ws.at(ws.first).at > ws.patience {
+	for ws.first < ws.next {
 		w := ws.at(ws.first)
+		if now-w.at <= ws.patience && (!w.answered || w.beyond) {
+			return
+		}
 		ws.first++
 		if w.gone {
 			continue

@@ -335,6 +335,7 @@ func (l *Ledger) Settle(g Grant, settled, input int64, now time.Time) {
 	if !ok {
 		return
 	}
+	l.witnesses.answered(g.id)
 	l.explore.owed--
 	l.share.tally++
 	reserved := g.charge.Reserve

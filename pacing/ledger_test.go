@@ -373,6 +373,26 @@ func TestUnpacedLearnsConcurrency(t *testing.T) {
 	}
 }
 
+// A recovery goes on with the answers, however long a throttle may take to come.
+func TestAnAnswerIsAnAccept(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 6_000}, start)
+	l.explore.due = never
+	now := start.Add(time.Hour)
+	l.Refuse(l.Start(fixed(1), now), now.Add(1500*time.Millisecond)) // a slow one
+	now = now.Add(2 * time.Second)
+	starts := 0
+	for end := now.Add(30 * time.Second); now.Before(end); now = now.Add(100 * time.Millisecond) {
+		now = l.When(fixed(1), now)
+		g := l.Start(fixed(1), now)
+		l.Settle(g, 1, 0, now.Add(100*time.Millisecond))
+		starts++
+	}
+	if starts < 280 {
+		t.Errorf("%d starts in 30 s, each answered after 0.1 s, want nearly 300", starts)
+	}
+}
+
 // Who is refused and has no other job does not keep the share down for the night.
 func TestShareReturnsWhileNobodyAsks(t *testing.T) {
 	t.Parallel()

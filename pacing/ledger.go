@@ -398,8 +398,8 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 		q.refused(reserve[d])
 		if l.reopening == 0 {
 			// That its reservation was refused says that the bucket was emptier than
-			// that, not that it was empty: on average by half.
-			q.empty(l.current, reserve[d]/2)
+			// that, or not full where that is more: on average by half.
+			q.empty(l.current, min(reserve[d], time.Duration(l.current*float64(q.burst)))/2)
 		}
 		q.window.change(g.at, entry{charged: -reserve[d], extra: -surplus(reserve[d], expect[d])})
 	}

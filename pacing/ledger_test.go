@@ -373,6 +373,23 @@ func TestUnpacedLearnsConcurrency(t *testing.T) {
 	}
 }
 
+// A bucket that refuses is not full, however much it was asked for.
+func TestWhoIsRefusedWaitsForTheBucket(t *testing.T) {
+	t.Parallel()
+	for _, reserve := range []int64{500, 1_000, 3_000, 5_000} {
+		l := NewLedger(Limits{TPM: 60_000}, start) // a bucket of 1,000
+		l.explore.due = never
+		l.quota[tokens].window.kind = neither
+		now := start.Add(time.Hour)
+		l.Refuse(l.Start(fixed(reserve), now), now.Add(60*time.Millisecond))
+		now = now.Add(60 * time.Millisecond)
+		want := time.Duration(min(reserve, 1_000)/2) * time.Millisecond
+		if wait := l.When(fixed(reserve), now).Sub(now); wait < want || wait > want+2*jitter {
+			t.Errorf("after a refused reservation of %d the next waits %v, want about %v", reserve, wait, want)
+		}
+	}
+}
+
 // A recovery goes on with the answers, however long a throttle may take to come.
 func TestAnAnswerIsAnAccept(t *testing.T) {
 	t.Parallel()

@@ -480,8 +480,16 @@ func (l *Ledger) Forecast(n, settled float64) (now, whole time.Duration) {
 	return at(l.current), at(l.share.top)
 }
 
-// Oversize reports whether the charge is more than the tokens of a whole minute.
-func (l *Ledger) Oversize(c Charge) bool { return l.quota[tokens].time(c.Reserve) > minute }
+// Oversize reports whether the charge is more than the tokens of a whole minute: where
+// minutes may keep the pace, of one as it is believed to be now. Such a start needs a
+// minute that is empty.
+func (l *Ledger) Oversize(c Charge) bool {
+	q, whole := &l.quota[tokens], l.share.top
+	if q.minutely() {
+		whole = max(l.current, l.share.level)
+	}
+	return q.time(c.Reserve) > time.Duration(whole*float64(minute))
+}
 
 func (l *Ledger) unpaced() bool {
 	return l.quota[requests].cost == 0 && l.quota[tokens].cost == 0

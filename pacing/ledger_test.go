@@ -331,6 +331,34 @@ func TestOversize(t *testing.T) {
 	}
 }
 
+// What needs a whole minute depends on what the minute is believed to hold; a bucket
+// earns whatever it is asked for.
+func TestOversizeIsOfTheBelievedMinute(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		burst  time.Duration
+		share  float64
+		charge int64
+		want   bool
+	}{
+		{"two thirds of a minute that holds half", minute, 0.5, 40_000, true},
+		{"two fifths of it", minute, 0.5, 24_000, false},
+		{"two thirds beside a neighbour on a small bucket", smallest, 0.5, 40_000, false},
+		{"a sixth more than one minute of a doubled quota", minute, 2, 70_000, false},
+		{"more than the whole of that", minute, 2, 130_000, true},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start)
+		l.quota[tokens].burst = test.burst
+		l.share.top = max(test.share, 1)
+		l.share.become(l.now, test.share)
+		l.reshare()
+		if got := l.Oversize(fixed(test.charge)); got != test.want {
+			t.Errorf("%s: oversize is %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 // A quota of less than a request a minute is slow, and nothing else.
 func TestHalfARequestAMinute(t *testing.T) {
 	t.Parallel()

@@ -71,7 +71,6 @@ type Ledger struct {
 	next     uint64 // the number of the next grant; grants begin at 1
 	open     [openMost / 64]uint64
 	inFlight int
-	variance float64 // of the reservations in flight: the sum of their squared doubts, in tokens
 	// A bucket that is full has forgotten what it was owed, and by how much those
 	// reservations were off.
 	full  time.Duration // when the tokens' bucket was surely full, last
@@ -189,7 +188,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (p permits) {
 	off := func(variance float64, own int64) [dimensions]time.Duration {
 		return [...]time.Duration{tokens: l.quota[tokens].time(apart(variance, own))}
 	}
-	without, with, whole := off(l.fresh, 0), off(l.fresh, c.Doubt), off(l.variance, c.Doubt)
+	without, with, whole := off(l.fresh, 0), off(l.fresh, c.Doubt), off(l.quota[tokens].window.sum.doubt, c.Doubt)
 	p.buckets = from
 	for d := range l.quota {
 		if q := &l.quota[d]; q.cost > 0 {
@@ -284,7 +283,7 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 	for d := range l.quota {
 		q := &l.quota[d]
 		q.charge(reserve[d])
-		q.window.change(t, entry{charged: reserve[d], extra: surplus(reserve[d], expect[d])})
+		q.window.change(t, entry{charged: reserve[d], extra: surplus(reserve[d], expect[d]), doubt: square(c.Doubt)})
 	}
 
 	l.next++
@@ -292,10 +291,8 @@ func (l *Ledger) Start(c Charge, now time.Time) Grant {
 		*bit |= 1 << (g.id % 64)
 		l.inFlight++
 	} else { // this start forgets the grant openMost before it, and takes its place
-		l.variance -= l.variance / float64(l.inFlight)
-		l.fresh = min(l.fresh, l.variance)
+		l.fresh -= l.fresh / float64(l.inFlight)
 	}
-	l.variance += square(c.Doubt)
 	l.fresh += square(c.Doubt)
 	return g
 }
@@ -314,14 +311,13 @@ func (l *Ledger) end(g Grant, at time.Time) (now time.Duration, ok bool) {
 	now = l.advance(at)
 	*bit &^= 1 << (g.id % 64)
 	l.inFlight--
-	if l.variance -= square(g.charge.Doubt); l.inFlight == 0 {
-		l.variance = 0 // what rounding left
-	}
-	l.variance = max(l.variance, 0)
+	l.quota[tokens].window.change(g.at, entry{doubt: -square(g.charge.Doubt)})
 	if g.at >= l.full {
-		l.fresh -= square(g.charge.Doubt)
+		l.fresh = max(l.fresh-square(g.charge.Doubt), 0)
 	}
-	l.fresh = min(max(l.fresh, 0), l.variance)
+	if l.inFlight == 0 {
+		l.fresh = 0 // what rounding left
+	}
 	return now, true
 }
 

@@ -179,6 +179,7 @@ type entry struct {
 	extra   time.Duration // what is expected to come: settlements above their reservations
 	others  time.Duration // what others took, as throttles said
 	lost    time.Duration // what the share took off the limit while the slot passed
+	doubt   float64       // the variance of the reservations in flight: their squared doubts, in tokens
 }
 
 func (e *entry) add(o entry) {
@@ -186,6 +187,7 @@ func (e *entry) add(o entry) {
 	e.extra += o.extra
 	e.others += o.others
 	e.lost += o.lost
+	e.doubt = max(e.doubt+o.doubt, 0) // not what rounding left
 }
 
 func (e *entry) sub(o entry) {
@@ -193,6 +195,7 @@ func (e *entry) sub(o entry) {
 	e.extra -= o.extra
 	e.others -= o.others
 	e.lost -= o.lost
+	e.doubt = max(e.doubt-o.doubt, 0)
 }
 
 // counts returns what takes from the limit: with the settlements that are still

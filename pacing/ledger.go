@@ -518,7 +518,9 @@ func (l *Ledger) View(now time.Time) View {
 		if q := &l.quota[d]; q.cost > 0 {
 			*used[d] = max(float64(q.window.sum.charged-unknown)/q.cost, 0)
 			*level[d] = float64(q.level(l.current)) / q.cost
-			v.Shape, v.Bucket, v.Minute = q.shape(), q.burst, q.window.kind != neither
+			if q.burst >= v.Bucket { // more was learned of it
+				v.Shape, v.Bucket, v.Minute = q.shape(), q.burst, q.window.kind != neither
+			}
 		}
 	}
 	return v

@@ -536,6 +536,16 @@ func TestView(t *testing.T) {
 	}
 }
 
+// The shape in view is that of the dimension of which more was learned.
+func TestViewOfWhatBinds(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{RPM: 300, TPM: 2_000_000}, start)
+	l.quota[requests].burst, l.quota[requests].window.kind = minute, neither
+	if v := l.View(start.Add(time.Hour)); v.Bucket != minute || v.Minute {
+		t.Errorf("the view is of a %s, want that of the requests", v.Shape)
+	}
+}
+
 // TestLateThrottle: a throttle that comes after its start was taken for an
 // accept takes back what that start had proved.
 func TestLateThrottle(t *testing.T) {

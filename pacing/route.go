@@ -84,7 +84,7 @@ func (r *Route) End(t Ticket, o Outcome, settled, input int64, job uint64, now t
 	default: // a day that is gone says nothing about the minute
 		r.Ledger.Cancel(t.grant, now)
 	}
-	probe := t.probe && r.Gate.probing // else the gate was opened meanwhile
+	probe := t.probe && r.Gate.probing && !t.Start.Before(r.Gate.next) // else the gate was opened meanwhile
 	if o == Cancelled {
 		if probe {
 			r.Gate.abandon()

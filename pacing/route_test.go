@@ -108,6 +108,31 @@ func TestAProbeThatHangsCountsAsInterval(t *testing.T) {
 	}
 }
 
+// A probe that hangs until the gate was opened and closed again is not the probe of
+// that.
+func TestAProbeOfAnEarlierTrouble(t *testing.T) {
+	t.Parallel()
+	now := start
+	r, tickets := newRoute(20, now)
+	fail := func(from, to int) {
+		for i := from; i < to; i++ {
+			r.End(tickets[i], Unavailable, 0, 0, uint64(i+1), now)
+		}
+	}
+	fail(0, 5)
+	now = now.Add(5 * time.Second)
+	old := r.Start(Charge{}, now)
+	r.End(tickets[5], Answered, 0, 0, 6, now) // a straggler opens it
+	fail(6, 11)
+	now = now.Add(5 * time.Second)
+	r.Start(Charge{}, now)
+	before := r.Gate
+	r.End(old, Unavailable, 0, 0, 99, now.Add(time.Second))
+	if r.Gate != before {
+		t.Errorf("the gate is %+v after the end of an earlier probe, want %+v", r.Gate, before)
+	}
+}
+
 func TestAWorseCauseIsKept(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)

@@ -169,7 +169,8 @@ func (d *dispatcher) rejoin(t *task) {
 	d.count(t, t.unstruck()[0])
 }
 
-// leave ends what arrive and admit began.
+// leave ends what arrive and admit began: the task will not start any more,
+// however long its result and its copy take.
 func (d *dispatcher) leave(t *task) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

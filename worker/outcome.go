@@ -116,6 +116,7 @@ func outcomeOf(r job.Reason) pacing.Outcome {
 
 // finish makes the job's result durable, then deletes the delivery.
 func (w *Worker) finish(t *task, g *grant, a *job.Answer, f *job.Failure) ending {
+	w.disp.leave(t)
 	r := t.result(g, a, f)
 	verdict, err := w.save(t, r)
 	switch {
@@ -181,6 +182,7 @@ func (t *task) result(g *grant, a *job.Answer, f *job.Failure) job.Result {
 // bury moves the delivery to the dead-letter queue with the reason on it, tells
 // whoever waits, and deletes it: a crash can leave a second copy, never none.
 func (w *Worker) bury(t *task, f *job.Failure) ending {
+	w.disp.leave(t)
 	m := t.again()
 	m.Trail.Reason, m.Trail.Code, m.Trail.BuriedAt = f.Reason, f.Code, time.Now().Add(t.offset).UTC()
 	made := time.Now()
@@ -250,6 +252,7 @@ func (w *Worker) copy(t *task, r job.Result) ending {
 // copyStored sends the result that stands again: a crash between the object and
 // its copy loses none.
 func (w *Worker) copyStored(t *task) ending {
+	w.disp.leave(t)
 	return w.copied(t, func(ctx context.Context) error { return w.o.Copier.CopyStored(ctx, t.claim.Identity) })
 }
 

@@ -312,6 +312,30 @@ func TestCopiesAreSentAndKeptWhileTheirQueueIsAway(t *testing.T) {
 	})
 }
 
+// A few copies that can't be sent hold up no queue, however slow: who waits with
+// them will not start.
+func TestAFewCopiesThatWaitHoldUpNobody(t *testing.T) {
+	inWorld(t, sim(60), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":60}]}}`, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		p := w.drain()
+		w.enqueueMany(0, 20, "sonnet", "stuck")
+		w.empty(p, 5*time.Minute)
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("SQS.SendMessageBatch", "stuck", &on, unavailable)
+		w.enqueueMany(0, 20, "sonnet", "stuck") // answered
+		w.enqueueMany(0, 20, "opus", "stuck-too")
+		time.Sleep(time.Minute)
+		w.enqueueMany(0, 10, "sonnet", "good")
+		took := w.await(10*time.Minute, func() bool { return p.model("sonnet").Succeeded == 30 })
+		if took > time.Minute {
+			w.Errorf("10 jobs at 60 a minute took %v", took)
+		}
+		on.Store(false)
+		w.empty(p, 5*time.Minute)
+	})
+}
+
 // Two drainers on one queue, each with half of the quota.
 func TestTwoDrainersShareAQueue(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {

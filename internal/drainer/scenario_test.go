@@ -1,8 +1,10 @@
 package drainer_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -188,9 +190,20 @@ func TestFallbackWhileTheDayIsGone(t *testing.T) {
 
 // fault makes every request of a service fail while on is set.
 func (w *world) fault(prefix string, on *atomic.Bool, answer func(http.ResponseWriter, *http.Request)) {
+	w.faultOn(prefix, "", on, answer)
+}
+
+// faultOn does so with those that have the text in their path or body.
+func (w *world) faultOn(prefix, text string, on *atomic.Bool, answer func(http.ResponseWriter, *http.Request)) {
 	w.aws.Intercept(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if on.Load() && strings.HasPrefix(localaws.Operation(r), prefix) {
+			if !on.Load() || !strings.HasPrefix(localaws.Operation(r), prefix) {
+				next.ServeHTTP(rw, r)
+				return
+			}
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if strings.Contains(r.URL.Path+string(body), text) {
 				answer(rw, r)
 				return
 			}

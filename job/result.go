@@ -49,8 +49,9 @@ type Result struct {
 	Model  string          `json:"model,omitempty"` // the model that answered: a fallback shows here
 	Route  *Route          `json:"route,omitempty"`
 	Output json.RawMessage `json:"output,omitempty"` // Bedrock's response body, untouched
-	// Object replaces Output in a copy that would exceed MaxBody: the s3:// URI
-	// of the result.
+	// Object, the s3:// URI of the result, replaces Output in a copy that would
+	// exceed what its queue takes; where that is too long still, or the result
+	// can't be read any more, it replaces all but ID, Run, Status and the reason.
 	Object string `json:"result,omitempty"`
 	Usage  *Usage `json:"usage,omitempty"`
 	// Attempts, Throttles and StartedAt are those of the last delivery.

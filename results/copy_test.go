@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func TestCopy(t *testing.T) {
 	})
 }
 
-// What does not fit loses its output first, then what else is long.
+// What does not fit loses its output first, then all that can be long.
 func TestCopyIsShortened(t *testing.T) {
 	success := func(change func(*job.Result)) job.Result {
 		r := result(job.Succeeded, "a")
@@ -58,6 +59,9 @@ func TestCopyIsShortened(t *testing.T) {
 	}
 	keep := func(*job.Result) {}
 	byReference := func(r *job.Result) { r.Output, r.Object = nil, "s3://bucket/"+key }
+	outline := job.Result{ID: "order-1", Run: "nightly", Status: job.Succeeded, Object: "s3://bucket/" + key}
+	failed := outline
+	failed.Status, failed.Error = job.Failed, &job.Error{Reason: job.Rejected}
 	for name, tc := range map[string]struct{ full, want job.Result }{
 		"just fits": {failure(keep), failure(keep)},
 		"output": {
@@ -66,11 +70,19 @@ func TestCopyIsShortened(t *testing.T) {
 		},
 		"metadata": {
 			success(func(r *job.Result) { r.Metadata["customer"] = strings.Repeat("x", 2000) }),
-			success(func(r *job.Result) { byReference(r); r.Metadata = nil }),
+			outline,
 		},
 		"error text": {
 			failure(func(r *job.Result) { r.Error.Message = strings.Repeat("x", 2000) }),
-			failure(func(r *job.Result) { r.Error.Message = "" }),
+			failed,
+		},
+		"model, which escapes make longer": {
+			success(func(r *job.Result) { r.Model = strings.Repeat("<", 200) }),
+			outline,
+		},
+		"trace, which stands on the message too": {
+			success(func(r *job.Result) { r.Traceparent = strings.Repeat("0", 600) }),
+			outline,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,6 +139,23 @@ func TestCopyStored(t *testing.T) {
 		if want := []byte(`{"text": "<b>"}`); !bytes.Contains(f.copies.sent[0].Body, want) {
 			f.Errorf("%s does not hold %s", f.copies.sent[0].Body, want)
 		}
+	})
+}
+
+// What can be seen and not read is copied in outline.
+func TestCopyOfWhatCantBeRead(t *testing.T) {
+	in(t, func(f *fixture) {
+		f.save(claim(), result(job.Succeeded, "a"), job.Open)
+		code := http.StatusServiceUnavailable
+		f.on(http.MethodGet, func(_ int, w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(code) })
+		if err := f.CopyStored(f.Context(), claim().Identity); err == nil {
+			f.Error("no error though S3 is away")
+		}
+		code = http.StatusForbidden
+		if err := f.CopyStored(f.Context(), claim().Identity); err != nil {
+			f.Fatal(err)
+		}
+		f.copied(job.Result{ID: "order-1", Run: "nightly", Status: job.Succeeded, Object: "s3://bucket/" + key})
 	})
 }
 

@@ -59,7 +59,7 @@ type copies struct {
 }
 
 func (c *copies) Send(_ context.Context, m job.Message) error {
-	if len(m.Body) > c.limit {
+	if len(m.Body)+len(m.Traceparent) > c.limit {
 		return job.ErrNoRoom
 	}
 	c.sent = append(c.sent, m)
@@ -410,8 +410,8 @@ func TestAway(t *testing.T) {
 				f.Errorf("copy at %d: no error", status)
 			}
 		}
-		if answers != 3*3+3 {
-			f.Errorf("%d requests, want three tries each at 503 and one at 403", answers)
+		if answers != 3*3+3+1 {
+			f.Errorf("%d requests, want three tries each at 503, one at 403, and a look at what can't be read", answers)
 		}
 	})
 }

@@ -315,14 +315,15 @@ const (
 	insistLongest = 15 * time.Second
 )
 
-// insist repeats a call until it succeeds, it has become pointless, the worker
-// gives up its calls, or the time is over.
+// insist repeats a call until it succeeds, finds that there is no room for what
+// it sends, or has become pointless, the worker gives up its calls, or the time
+// is over.
 func (w *Worker) insist(pointless <-chan struct{}, limit time.Duration, call func(context.Context) error) error {
 	began := time.Now()
 	for n := 0; ; n++ {
 		err := call(w.calling)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, job.ErrNoRoom) {
+			return err
 		}
 		pause := jitter(pacing.Backoff(n, insistFirst, insistLongest, 1))
 		if time.Since(began)+pause > limit {

@@ -257,7 +257,7 @@ func (w *Worker) copyStored(t *task) ending {
 }
 
 // copied keeps the delivery until its copy is sent, or nobody can wait for it
-// any more.
+// any more. One that is too long even in its shortest form never will be.
 func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	if w.o.Copier == nil {
 		return finished
@@ -266,6 +266,9 @@ func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	err := w.insist(t.lease.gone, max(0, time.Until(t.deadline)), func(ctx context.Context) error {
 		made := time.Now()
 		err := send(ctx)
+		if errors.Is(err, job.ErrNoRoom) {
+			return err
+		}
 		w.copies.report(made, err)
 		if err != nil {
 			w.stats.resultErrors.Add(1)
@@ -284,9 +287,9 @@ func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	switch {
 	case err == nil:
 		return finished
-	case t.expired(time.Now()):
+	case errors.Is(err, job.ErrNoRoom), t.expired(time.Now()):
 		w.stats.copiesLost.Add(1)
-		t.log.Error("copy of the result not sent before the deadline", "error", err)
+		t.log.Error("copy of the result lost", "error", err)
 		return finished
 	}
 	return w.giveUp(t)

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluicehq/sluice/internal/config"
-	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 	"github.com/sluicehq/sluice/job"
 )
@@ -267,15 +266,7 @@ func TestCopiesAreSentAndKeptWhileTheirQueueIsAway(t *testing.T) {
 	inWorld(t, sim(600), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":600}]}}`, 1, func(w *world) {
 		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
 		var on atomic.Bool
-		w.aws.Intercept(func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if on.Load() && localaws.Operation(r) == "SQS.SendMessageBatch" {
-					unavailable(rw, r)
-					return
-				}
-				next.ServeHTTP(rw, r)
-			})
-		})
+		w.fault("SQS.SendMessageBatch", &on, unavailable)
 		w.enqueueMany(0, 400, "sonnet", "j")
 		on.Store(true)
 		p := w.drain()
@@ -289,26 +280,11 @@ func TestCopiesAreSentAndKeptWhileTheirQueueIsAway(t *testing.T) {
 		on.Store(false)
 		w.empty(p, 10*time.Minute)
 		w.wantResults(map[job.Status]int{job.Succeeded: 400})
-		ids := map[string]bool{}
-		for len(ids) < 400 {
-			out, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.cfg.ResultsQueueURL, MaxNumberOfMessages: 10})
-			if err != nil {
-				w.Fatal(err)
-			}
-			if len(out.Messages) == 0 {
-				break
-			}
-			for _, m := range out.Messages {
-				r, err := job.DecodeResult([]byte(*m.Body))
-				if err != nil {
-					w.Fatal(err)
-				}
-				ids[r.ID] = true
-			}
+		var want []string
+		for i := range 400 {
+			want = append(want, fmt.Sprintf("j%d", i))
 		}
-		if len(ids) != 400 {
-			w.Errorf("copies of %d jobs, want 400", len(ids))
-		}
+		w.wantCopies(want...)
 	})
 }
 
@@ -333,6 +309,60 @@ func TestAFewCopiesThatWaitHoldUpNobody(t *testing.T) {
 		}
 		on.Store(false)
 		w.empty(p, 5*time.Minute)
+	})
+}
+
+// A copy is shortened until a message holds it, whatever the job says.
+func TestNoJobIsTooLongForACopy(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		w.send(0, `{"id":"name","run":"test","model":"`+strings.Repeat("<", 200_000)+`","invoke":{}}`)
+		body := string(must(converse("trace", "sonnet", 10, 10).Encode()))
+		if _, err := w.sqs.SendMessage(context.Background(), &sqs.SendMessageInput{QueueUrl: &w.queues[0], MessageBody: &body,
+			MessageAttributes: map[string]types.MessageAttributeValue{"traceparent": {DataType: aws.String("String"), StringValue: aws.String(strings.Repeat("0", 600_000))}},
+		}); err != nil {
+			w.Fatal(err)
+		}
+		w.empty(w.drain(), time.Minute)
+		w.wantCopies("name", "trace")
+	})
+}
+
+// A results queue for messages so small that none holds the name of a result
+// costs the copies, and no job.
+func TestACopyThatFitsNowhereIsLost(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", map[string]string{"MaximumMessageSize": "1024"})
+		w.cfg.Results.Prefix = strings.Repeat("x", 980) + "/"
+		long := converse("long", "sonnet", 100, 64)
+		long.Metadata = map[string]string{"note": strings.Repeat("x", 1000)}
+		w.enqueue(0, long)
+		p := w.drain()
+		w.empty(p, time.Minute)
+		if s := p.Snapshot(); s.CopiesLost != 1 || s.NotReadyReason != "" {
+			w.Errorf("%d copies lost, readiness says %q", s.CopiesLost, s.NotReadyReason)
+		}
+	})
+}
+
+// A result that can't be read any more is named in its copy: one that went into
+// an archive, say.
+func TestTheCopyOfAnArchivedResultNamesIt(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		p := w.drain()
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.empty(p, time.Minute)
+		w.wantCopies("j0")
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("S3.GetObject", "/j0", &on, func(rw http.ResponseWriter, _ *http.Request) {
+			rw.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(rw, `<Error><Code>InvalidObjectState</Code></Error>`)
+		})
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.empty(p, time.Minute)
+		w.wantCopies("j0")
 	})
 }
 

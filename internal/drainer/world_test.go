@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluicehq/sluice/internal/config"
 	"github.com/sluicehq/sluice/internal/drainer"
@@ -243,6 +246,33 @@ func (w *world) buried() map[job.Reason]int {
 		for _, m := range out.Messages {
 			count[trail(m).Reason]++
 		}
+	}
+}
+
+// wantCopies wants one copy or more of each of these jobs on the results queue,
+// and takes them off it.
+func (w *world) wantCopies(want ...string) {
+	w.Helper()
+	got := map[string]bool{}
+	for {
+		out, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.cfg.ResultsQueueURL, MaxNumberOfMessages: 10})
+		if err != nil {
+			w.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			break
+		}
+		for _, m := range out.Messages {
+			r, err := job.DecodeResult([]byte(*m.Body))
+			if err != nil {
+				w.Fatal(err)
+			}
+			got[r.ID] = true
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(got))); diff != "" {
+		w.Errorf("copies (-want +got):\n%s", diff)
 	}
 }
 

@@ -266,14 +266,22 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 	if errors.Is(problem, errStopping) {
 		return back(0)
 	}
+	f, final := errors.AsType[*job.Failure](problem)
 	if field, ok := errors.AsType[*job.FieldError](problem); ok {
-		return w.bury(t, &job.Failure{Reason: job.Malformed, Message: field.Error()})
+		f, final = &job.Failure{Reason: job.Malformed, Message: field.Error()}, true
 	}
-	if f, ok := errors.AsType[*job.Failure](problem); ok {
-		return w.bury(t, f)
+	if !final {
+		t.record.unavailable++
+		return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64()))
 	}
-	t.record.unavailable++
-	return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64()))
+	// Buried already, perhaps, by one that stopped before its copy was sent.
+	switch verdict, err := w.look(t); {
+	case err != nil:
+		return w.giveUp(t)
+	case verdict == job.Answered:
+		return w.copyStored(t)
+	}
+	return w.bury(t, f)
 }
 
 // look asks whether the job is answered already, for as long as it may be held.

@@ -209,7 +209,9 @@ func (w *Worker) bury(t *task, f *job.Failure) ending {
 	switch {
 	case err != nil:
 		return w.giveUp(t)
-	case verdict != job.Open:
+	case verdict == job.Answered:
+		return w.copyStored(t)
+	case verdict == job.Contested:
 		return finished // whoever waits has an answer, and was told of it
 	}
 	return w.copy(t, r)

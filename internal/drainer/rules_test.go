@@ -312,6 +312,28 @@ func TestAFewCopiesThatWaitHoldUpNobody(t *testing.T) {
 	})
 }
 
+// Whoever waits for a job that is none is told, also where the drainer stopped
+// before the copy went through; and it is buried once.
+func TestTheCopyOfABuriedJobOutlivesAStop(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("SQS.SendMessageBatch", "/copies", &on, unavailable)
+		w.send(0, `{"id":"typo","run":"test","modle":"sonnet"}`)
+		w.send(0, `{"id":"gone","run":"test","payload":"s3://results/payloads/absent"}`)
+		w.enqueue(0, converse("who", "opus", 100, 64))
+		p := w.drain()
+		time.Sleep(30 * time.Second)
+		p.end()
+		time.Sleep(time.Minute) // what was under way
+		on.Store(false)
+		w.empty(w.drain(), 5*time.Minute)
+		w.wantCopies("gone", "typo", "who")
+		w.wantBuried(map[job.Reason]int{job.Malformed: 1, job.Payload: 1, job.UnknownModel: 1})
+	})
+}
+
 // A copy is shortened until a message holds it, whatever the job says.
 func TestNoJobIsTooLongForACopy(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {

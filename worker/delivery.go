@@ -26,6 +26,7 @@ type task struct {
 	named     bool      // somebody can wait for a result of this identity
 	submitted time.Time // on our clock, never in the future
 	deadline  time.Time // on our clock: the effective one
+	kept      time.Time // on our clock: SQS keeps the message until a little later
 	offset    time.Duration
 	hash      uint64 // of the identity
 	record    *record
@@ -180,7 +181,9 @@ func (w *Worker) read(t *task) (problem error) {
 	}
 	t.claim.Submitted = submitted
 	t.submitted = earlier(submitted.Add(-t.offset), now)
-	t.deadline = t.submitted.Add(w.o.Sources[t.source].Retention * 9 / 10)
+	retention := w.o.Sources[t.source].Retention
+	t.deadline = t.submitted.Add(retention * 9 / 10)
+	t.kept = earlier(t.d.Sent.Add(-t.offset), now).Add(retention * 19 / 20)
 
 	j, err := job.Decode(t.d.Body)
 	if err == nil && j.Payload != "" {

@@ -258,14 +258,14 @@ func (w *Worker) copyStored(t *task) ending {
 	return w.copied(t, func(ctx context.Context) error { return w.o.Copier.CopyStored(ctx, t.claim.Identity) })
 }
 
-// copied keeps the delivery until its copy is sent, or nobody can wait for it
-// any more. One that is too long even in its shortest form never will be.
+// copied keeps the delivery until its copy is sent, or SQS is about to drop it.
+// A copy that is too long even in its shortest form never will be.
 func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	if w.o.Copier == nil {
 		return finished
 	}
 	waiting := false
-	err := w.insist(t.lease.gone, max(0, time.Until(t.deadline)), func(ctx context.Context) error {
+	err := w.insist(t.lease.gone, max(0, time.Until(t.kept)), func(ctx context.Context) error {
 		made := time.Now()
 		err := send(ctx)
 		if errors.Is(err, job.ErrNoRoom) {
@@ -289,10 +289,10 @@ func (w *Worker) copied(t *task, send func(context.Context) error) ending {
 	switch {
 	case err == nil:
 		return finished
-	case errors.Is(err, job.ErrNoRoom), t.expired(time.Now()):
-		w.stats.copiesLost.Add(1)
-		t.log.Error("copy of the result lost", "error", err)
-		return finished
+	case !errors.Is(err, job.ErrNoRoom) && (!t.lease.held() || w.calling.Err() != nil):
+		return w.giveUp(t)
 	}
-	return w.giveUp(t)
+	w.stats.copiesLost.Add(1)
+	t.log.Error("copy of the result lost", "error", err)
+	return finished
 }

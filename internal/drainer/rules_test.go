@@ -212,11 +212,7 @@ func TestReleasesNeverAddUpToABurial(t *testing.T) {
 func TestAJobEndsBeforeItsRetention(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
 		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
-		if _, err := w.sqs.SetQueueAttributes(context.Background(), &sqs.SetQueueAttributesInput{
-			QueueUrl: &w.queues[0], Attributes: map[string]string{"MessageRetentionPeriod": "43200"},
-		}); err != nil {
-			w.Fatal(err)
-		}
+		w.keepFor(0, 12*time.Hour)
 		w.enqueueMany(0, 3, "sonnet", "j")
 		p := w.drain()
 		w.await(12*time.Hour, func() bool { return p.model("sonnet").Expired == 3 })
@@ -331,6 +327,42 @@ func TestTheCopyOfABuriedJobOutlivesAStop(t *testing.T) {
 		w.empty(w.drain(), 5*time.Minute)
 		w.wantCopies("gone", "typo", "who")
 		w.wantBuried(map[job.Reason]int{job.Malformed: 1, job.Payload: 1, job.UnknownModel: 1})
+	})
+}
+
+// The copy of a job past its deadline is tried as long as any other's, and given
+// up only when SQS is about to drop the message.
+func TestTheCopyOfALateJobIsNoLessKept(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.keepFor(0, 2*time.Hour)
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		p := w.drain()
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("SQS.SendMessageBatch", "/copies", &on, unavailable)
+		late, just := converse("late", "sonnet", 100, 64), converse("just", "sonnet", 100, 64)
+		late.Deadline, just.Deadline = time.Now().Add(-time.Second), time.Now().Add(3*time.Second)
+		w.enqueue(0, late, just)
+		time.Sleep(30 * time.Second)
+		p.end()
+		time.Sleep(time.Minute) // what was under way
+		p = w.drain()
+		time.Sleep(10 * time.Minute)
+		on.Store(false)
+		w.empty(p, 10*time.Minute)
+		w.wantCopies("just", "late")
+		w.wantResults(map[job.Status]int{job.Succeeded: 1, job.Expired: 1})
+
+		on.Store(true)
+		w.enqueueMany(0, 1, "sonnet", "never")
+		time.Sleep(112 * time.Minute)
+		if n := p.Snapshot().CopiesLost; n != 0 {
+			w.Errorf("%d copies lost long before two hours were over", n)
+		}
+		time.Sleep(4 * time.Minute)
+		if n := p.Snapshot().CopiesLost; n != 1 {
+			w.Errorf("%d copies lost shortly before two hours were over", n)
+		}
 	})
 }
 

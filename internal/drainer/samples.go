@@ -78,6 +78,7 @@ func (d *Drainer) samples() (all []metrics.Sample) {
 		add("Buried", "", "", string(reason), float64(s.Buried[reason]))
 	}
 	add("ResultErrors", "", "", "", float64(s.ResultErrors))
+	add("CopiesLost", "", "", "", float64(s.CopiesLost))
 	add("PaidTwice", "", "", "", float64(s.PaidTwice))
 	add("Unbounded", "", "", "", float64(s.Unbounded))
 	add("Releases", "", "", "", float64(s.Releases))

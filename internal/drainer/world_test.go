@@ -142,6 +142,16 @@ func (w *world) send(queue int, body string) string {
 	return *out.MessageId
 }
 
+// keepFor sets a queue's retention.
+func (w *world) keepFor(queue int, retention time.Duration) {
+	w.Helper()
+	if _, err := w.sqs.SetQueueAttributes(context.Background(), &sqs.SetQueueAttributesInput{
+		QueueUrl: &w.queues[queue], Attributes: map[string]string{"MessageRetentionPeriod": fmt.Sprint(retention.Seconds())},
+	}); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // converse is a job of about so many input tokens.
 func converse(id, model string, input, maxTokens int, marks ...string) job.Job {
 	text := id + " " + strings.Join(marks, " ")

@@ -92,6 +92,7 @@ var Table = [...]Definition{
 	{Name: "DrainSeconds", Unit: "Seconds", Kind: Gauge, Per: Service, Help: "Estimated time until the backlog is drained at the present pace."},
 	{Name: "Buried", Unit: "Count", Kind: Counter, Per: Service, Label: "reason", Help: "Jobs moved to the dead-letter queue, by reason. Any is worth a look."},
 	{Name: "ResultErrors", Unit: "Count", Kind: Counter, Per: Service, Help: "Results, or copies of them, that could not be stored at the first try."},
+	{Name: "CopiesLost", Unit: "Count", Kind: Counter, Per: Service, Help: "Copies of results that could not be sent before SQS dropped their jobs, or that fit no message of the results queue. The results stand in S3."},
 	{Name: "PaidTwice", Unit: "Count", Kind: Counter, Per: Service, Help: "Answers that found a successful result of the same job already there."},
 	{Name: "Unbounded", Unit: "Count", Kind: Counter, Per: Service, Help: "Jobs without max_tokens: each reserves the model's default, which can be most of a minute's quota."},
 

@@ -80,13 +80,9 @@ func (o *outage) report(made time.Time, err error) {
 	}
 }
 
+// watch asks for the end of the outage until it has come.
 func (o *outage) watch() {
-	defer func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.watching = false
-	}()
-	for n := 0; o.err() != nil; n++ {
+	for n := 0; o.watched(); n++ {
 		if !sleep(o.run, pacing.Backoff(n, checkFirst, checkLongest, 1)) {
 			return
 		}
@@ -96,6 +92,15 @@ func (o *outage) watch() {
 		cancel()
 		o.report(made, err)
 	}
+}
+
+// watched says whether there still is an outage to watch. Its end ends the watch
+// under the same lock: the next outage finds one that goes on, or begins its own.
+func (o *outage) watched() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.watching = o.cause != nil
+	return o.watching
 }
 
 // err returns what is wrong now, or nil. Without a check, what nobody has found

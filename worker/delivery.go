@@ -300,7 +300,9 @@ func (w *Worker) look(t *task) (v job.Verdict, err error) {
 			ctx, cancel := context.WithTimeout(ctx, checkLimit)
 			defer cancel()
 			v, err = w.o.Sink.Look(ctx, t.claim)
-			w.sink.report(made, err)
+			if err != nil { // that it succeeds does not prove that a result can be written
+				w.sink.report(made, err)
+			}
 			return err
 		})
 	}()

@@ -277,6 +277,33 @@ func TestAMinuteWithout(t *testing.T) {
 	}
 }
 
+// While results can be looked for and not written, nothing is paid for: a look
+// proves no write.
+func TestNothingIsPaidForWhileNothingCanBeWritten(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 4, func(w *world) {
+		w.enqueueMany(0, 1000, "sonnet", "j")
+		p := w.drain()
+		time.Sleep(time.Minute)
+		var on atomic.Bool
+		on.Store(true)
+		w.fault("S3.PutObject", &on, func(rw http.ResponseWriter, _ *http.Request) {
+			rw.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(rw, `<Error><Code>KMS.DisabledException</Code></Error>`)
+		})
+		before := p.model("sonnet").Invocations
+		for i := range 100 { // into queues whose long polls are open
+			w.enqueueMany(1+i%3, 1, "sonnet", fmt.Sprintf("k%d-", i))
+			time.Sleep(3 * time.Second)
+		}
+		if n := p.model("sonnet").Invocations - before; n > 30 {
+			w.Errorf("%d answers were paid for in an outage", n)
+		}
+		on.Store(false)
+		w.empty(p, time.Hour)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1100})
+	})
+}
+
 func TestStopUnderLoad(t *testing.T) {
 	models := sim(6000)
 	models[sonnet] = bedrocksim.Model{RPM: 6000, Latency: bedrocksim.Latency{Base: 30 * time.Second, Jitter: 0.9}}

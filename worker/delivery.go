@@ -274,8 +274,13 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 		f, final = &job.Failure{Reason: job.Malformed, Message: field.Error()}, true
 	}
 	if !final {
+		now := time.Now()
+		if t.expired(now) {
+			return w.finish(t, nil, nil, expired)
+		}
 		t.record.unavailable++
-		return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64()))
+		wait := pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64())
+		return back(min(wait, t.nextMoment(now)))
 	}
 	// Buried already, perhaps, by one that stopped before its copy was sent.
 	switch verdict, err := w.look(t); {

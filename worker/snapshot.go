@@ -154,9 +154,12 @@ func (d *dispatcher) failed(g *grant, f *job.Failure) {
 	}
 }
 
-// ended counts a result under the model that was asked for; waits and latencies
-// under the one that answered.
+// ended counts a result under the model that was asked for, where that could be
+// read; waits and latencies under the one that answered.
 func (d *dispatcher) ended(t *task, r job.Result) {
+	if len(t.chain) == 0 {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	asked := &t.asked().counts

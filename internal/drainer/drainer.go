@@ -33,16 +33,17 @@ import (
 
 // Drainer is one deployment's service.
 type Drainer struct {
-	cfg     config.Config
-	log     *slog.Logger
-	sqs     *sqs.Client
-	s3      *s3.Client
-	cw      *cloudwatch.Client
-	model   *bedrock.Client
-	sources []*queue.Queue
-	dead    *queue.Queue
-	copies  *queue.Queue // nil: none
-	sink    *results.Sink
+	cfg      config.Config
+	log      *slog.Logger
+	sqs      *sqs.Client
+	s3       *s3.Client
+	cw       *cloudwatch.Client
+	model    *bedrock.Client
+	sources  []*queue.Queue
+	dead     *queue.Queue
+	copies   *queue.Queue    // nil: none
+	payloads *queue.Payloads // nil: no prefix
+	sink     *results.Sink
 
 	worker atomic.Pointer[worker.Worker] // nil until the preflight has passed
 	depths depths
@@ -64,14 +65,13 @@ func New(cfg config.Config, ac aws.Config, log *slog.Logger) (*Drainer, error) {
 	if d.model, err = bedrock.New(ac, bedrock.Options{MaxInFlight: cfg.MaxInFlight}); err != nil {
 		return nil, err
 	}
-	var payloads *queue.Payloads
 	if p := cfg.Payloads; p != nil {
-		payloads = queue.NewPayloads(d.s3, p.Bucket, p.Prefix)
+		d.payloads = queue.NewPayloads(d.s3, p.Bucket, p.Prefix)
 	}
 	for _, url := range cfg.QueueURLs {
-		d.sources = append(d.sources, queue.New(d.sqs, url, queue.Options{Payloads: payloads, Log: log}))
+		d.sources = append(d.sources, queue.New(d.sqs, url, queue.Options{Payloads: d.payloads, Log: log}))
 	}
-	d.dead = queue.New(d.sqs, cfg.DLQURL, queue.Options{Payloads: payloads, Log: log})
+	d.dead = queue.New(d.sqs, cfg.DLQURL, queue.Options{Payloads: d.payloads, Log: log})
 	sink := results.Options{S3: d.s3, Bucket: cfg.Results.Bucket, Prefix: cfg.Results.Prefix}
 	if cfg.ResultsQueueURL != "" {
 		// Without payloads: a copy that is too large names its object instead.
@@ -179,6 +179,9 @@ func (d *Drainer) check(ctx context.Context) (sources []worker.Source, err error
 	if d.copies != nil {
 		describe(d.copies)
 	}
+	if d.payloads != nil {
+		err = errors.Join(err, d.payloads.Preflight(ctx))
+	}
 	return sources, errors.Join(err, d.sink.Preflight(ctx))
 }
 
@@ -195,8 +198,8 @@ func (d *Drainer) options(sources []worker.Source) worker.Options {
 	if d.copies != nil {
 		o.Copier = d.sink
 	}
-	if c.Payloads != nil {
-		o.Payloads = queue.NewPayloads(d.s3, c.Payloads.Bucket, c.Payloads.Prefix)
+	if d.payloads != nil {
+		o.Payloads = d.payloads
 	}
 	for _, alias := range slices.Sorted(maps.Keys(c.Models)) {
 		m := c.Models[alias]

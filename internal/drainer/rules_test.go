@@ -621,6 +621,50 @@ func TestARefusedPayloadIsAskedForLessAndLess(t *testing.T) {
 	})
 }
 
+// A job behind a payload that can't be read ends with a result like any other.
+func TestARefusedPayloadEndsBeforeItsRetention(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.keepFor(0, time.Hour)
+		var on atomic.Bool
+		on.Store(true)
+		w.fault("S3.GetObject", &on, denied)
+		w.send(0, `{"payload":"s3://results/payloads/large","id":"large","run":"test"}`)
+		w.empty(w.drain(), 55*time.Minute)
+		on.Store(false)
+		w.wantResults(map[job.Status]int{job.Expired: 1})
+		if r := w.result("large"); r.Error == nil || r.Error.Reason != job.DeadlinePast {
+			w.Errorf("it ended with %+v", r.Error)
+		}
+	})
+}
+
+// What a drainer could not work with ends it before it receives anything.
+func TestPreflightRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*world)
+		want  string
+	}{
+		"payloads of which the absence can't be seen": {func(w *world) {
+			var on atomic.Bool
+			on.Store(true)
+			w.faultOn("S3.HeadObject", "/payloads/", &on, denied)
+		}, "s3:ListBucket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+				c.spoil(w)
+				w.enqueueMany(0, 1, "sonnet", "j")
+				p := w.drain()
+				time.Sleep(2 * time.Minute)
+				if err := p.end(); err == nil || !strings.Contains(err.Error(), c.want) {
+					w.Errorf("it ended with %v, want an error with %q", err, c.want)
+				}
+				w.wantResults(map[job.Status]int{})
+			})
+		})
+	}
+}
+
 // A job that fits into the account's quota is not too large because this drainer
 // may use but a part of it.
 func TestAPartOfTheQuotaMakesNoJobTooLarge(t *testing.T) {

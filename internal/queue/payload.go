@@ -3,14 +3,17 @@ package queue
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -39,6 +42,25 @@ func NewPayloads(client *s3.Client, bucket, prefix string) *Payloads {
 		prefix += "/" // "jobs" is not to cover "jobs-of-others/"
 	}
 	return &Payloads{client: client, bucket: bucket, prefix: prefix}
+}
+
+// Preflight proves that a payload that is absent can be told from one that may
+// not be read: as the latter it would be asked for until its job's deadline.
+func (p *Payloads) Preflight(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := p.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket, Key: aws.String(p.prefix + "_sluice-absent-" + rand.Text())})
+	e, ok := errors.AsType[*awshttp.ResponseError](err)
+	switch {
+	case ok && e.HTTPStatusCode() == http.StatusNotFound:
+		return nil
+	case ok && e.HTTPStatusCode() == http.StatusForbidden:
+		return fmt.Errorf("payloads preflight: an absent payload looks forbidden: "+
+			"s3:ListBucket on the bucket %s or s3:GetObject on its objects is missing: %w", p.bucket, err)
+	case err == nil:
+		err = errors.New("an object that cannot exist was found")
+	}
+	return fmt.Errorf("payloads preflight: head of an absent payload: %w", err)
 }
 
 // Get reads the object behind a pointer. Where it is absent, too large or

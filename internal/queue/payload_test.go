@@ -29,6 +29,24 @@ func TestPayloadRoundTrip(t *testing.T) {
 	})
 }
 
+// Without s3:ListBucket an absent payload looks forbidden.
+func TestPayloadPreflight(t *testing.T) {
+	in(t, nil, func(f *fixture) {
+		p := f.payloads()
+		if err := p.Preflight(f.Context()); err != nil {
+			f.Error(err)
+		}
+		for status, want := range map[int]string{
+			http.StatusForbidden: "s3:ListBucket", http.StatusServiceUnavailable: "503", http.StatusOK: "cannot exist",
+		} {
+			f.refuse(status, "")
+			if err := p.Preflight(f.Context()); err == nil || !strings.Contains(err.Error(), want) {
+				f.Errorf("%d: error %v, want one with %q", status, err, want)
+			}
+		}
+	})
+}
+
 // Pointers that will never be good, whatever S3 says later.
 func TestPayloadUnusable(t *testing.T) {
 	in(t, nil, func(f *fixture) {

@@ -171,11 +171,16 @@ func (d *Drainer) check(ctx context.Context) (sources []worker.Source, err error
 		err = errors.Join(err, e)
 		return a
 	}
+	largest := 0
 	for _, q := range d.sources {
 		a := describe(q)
+		largest = max(largest, a.MaxMessageBytes)
 		sources = append(sources, worker.Source{Queue: q, Name: name(q), Retention: a.Retention, Offset: q.Offset})
 	}
-	describe(d.dead)
+	if a := describe(d.dead); err == nil && d.payloads == nil && a.MaxMessageBytes < largest {
+		err = fmt.Errorf("%s: its MaximumMessageSize is %d, that of a job queue %d: it could not take what must be buried; raise it, or set SLUICE_PAYLOADS_S3",
+			name(d.dead), a.MaxMessageBytes, largest)
+	}
 	if d.copies != nil {
 		describe(d.copies)
 	}

@@ -644,6 +644,10 @@ func TestPreflightRefuses(t *testing.T) {
 		spoil func(*world)
 		want  string
 	}{
+		"a dead-letter queue for smaller messages": {func(w *world) {
+			w.cfg.DLQURL = w.aws.CreateQueue("small", map[string]string{"MaximumMessageSize": "262144"})
+			w.cfg.Payloads = nil
+		}, "MaximumMessageSize"},
 		"payloads of which the absence can't be seen": {func(w *world) {
 			var on atomic.Bool
 			on.Store(true)

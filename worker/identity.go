@@ -34,6 +34,7 @@ type record struct {
 	attempts, timeouts, tries int
 	firstTry                  time.Time
 	failures                  []time.Time // own ones of the last minute
+	released                  int         // by this process, of those that count for a renewal
 	refusals                  map[*route]refusal
 	oversize                  int // throttles with the route otherwise empty
 	struck                    map[*model]bool
@@ -101,7 +102,7 @@ func (r *registry) oldest(now time.Time) time.Time {
 }
 
 func (r *record) worth() bool {
-	return r.throttles+r.unavailable+r.tries+r.oversize+len(r.refusals)+len(r.struck) > 0
+	return r.throttles+r.unavailable+r.tries+r.oversize+r.released+len(r.refusals)+len(r.struck) > 0
 }
 
 const (

@@ -28,6 +28,10 @@ const (
 	// renewFrom receives on, a release is a renewal, so that releases never add
 	// up to a burial by SLUICE_MAX_RECEIVES or by the queue's redrive policy.
 	renewFrom = 20
+	// renewOwn releases of the last receives must have been our own: a job that
+	// kills processes is received as often, and must not be made young. More, and
+	// jobs of a queue that many drainers share would be buried for their releases.
+	renewOwn = 2
 	// longestDelay is SQS's, of a message sent.
 	longestDelay = 15 * time.Minute
 	// maxCopiesWaiting copies that can't be sent, nothing new is invoked: each
@@ -231,7 +235,11 @@ func (t *task) again() job.Message {
 // renew turns the release of a delivery that was received often into a fresh
 // message, unless it can't.
 func (w *Worker) renew(t *task, delay time.Duration) ending {
-	if t.d.Receives < renewFrom || w.taking.Err() != nil || !t.lease.held() {
+	if t.d.Receives < renewFrom/2 {
+		return back(delay)
+	}
+	t.record.released++
+	if t.d.Receives < renewFrom || t.record.released <= renewOwn || w.taking.Err() != nil || !t.lease.held() {
 		return back(delay)
 	}
 	m := t.again()

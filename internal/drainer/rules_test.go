@@ -224,17 +224,45 @@ func TestAJobThatKillsTheProcessIsBuried(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
 		w.cfg.MaxReceives = 21
 		w.enqueueMany(0, 1, "sonnet", "j")
-		for range 21 { // receipts without an end
-			if _, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.queues[0], VisibilityTimeout: 1, WaitTimeSeconds: 5}); err != nil {
-				w.Fatal(err)
-			}
-			time.Sleep(2 * time.Second)
-		}
+		w.receiveInVain(21)
 		p := w.drain()
 		w.empty(p, time.Minute)
 		w.wantResults(map[job.Status]int{job.Failed: 1})
 		w.wantBuried(map[job.Reason]int{job.Receives: 1})
 	})
+}
+
+// A release by a process that does not know where the receipts come from forgets
+// none of them: they may be of processes that the job has killed.
+func TestARenewalForgetsOwnReleasesOnly(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.receiveInVain(45)
+		p := w.drain()
+		time.Sleep(20 * time.Second)
+		p.end()
+		if n := p.Snapshot().Renewals; n != 0 {
+			w.Errorf("%d renewals of a job that was released once", n)
+		}
+		p = w.drain()
+		time.Sleep(2 * time.Hour)
+		if n := p.Snapshot().Renewals; n != 1 {
+			w.Errorf("%d renewals of a job that was released each quarter of an hour", n)
+		}
+		w.wantBuried(map[job.Reason]int{})
+	})
+}
+
+// receiveInVain receives a message so often without an end.
+func (w *world) receiveInVain(times int) {
+	w.Helper()
+	for range times {
+		if _, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &w.queues[0], VisibilityTimeout: 1, WaitTimeSeconds: 5}); err != nil {
+			w.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+	}
 }
 
 func TestALargeJobTravelsAsAPayload(t *testing.T) {

@@ -16,8 +16,10 @@ import (
 const preflightKey = "_sluice-preflight"
 
 // Preflight proves that answers can be kept, before the first one is paid for:
-// that the absence of a result can be seen, and that S3 (or what stands in for
-// it) honours If-None-Match, on which one result per job rests.
+// that the absence of a result can be seen, that S3 (or what stands in for it)
+// honours If-None-Match, on which one result per job rests, and that a write
+// goes through. A refusal for the condition would not prove that: it may come
+// before the encryption key, say, is asked for.
 func (s *Sink) Preflight(ctx context.Context) error {
 	if err := s.seesAbsence(ctx); err != nil {
 		return err
@@ -25,16 +27,29 @@ func (s *Sink) Preflight(ctx context.Context) error {
 	// The object stands already unless this is the first start ever, and then
 	// the second put must be refused. One more for two drainers that start
 	// together and disturb each other.
+	last := errors.New("the endpoint ignores If-None-Match, so that results could be overwritten")
 	for range 3 {
 		err := s.put(ctx, preflightKey, []byte("{}"), nil, "")
 		if status(err) == http.StatusPreconditionFailed {
-			return nil
+			if err = s.rewrite(ctx); err == nil {
+				return nil
+			}
+			last = err
 		}
-		if err != nil && status(err) != http.StatusConflict {
+		if err != nil && !lostRace(err, "") {
 			return fmt.Errorf("results preflight: put %s: %w", s.o.Prefix+preflightKey, err)
 		}
 	}
-	return errors.New("results preflight: the endpoint ignores If-None-Match, so that results could be overwritten")
+	return fmt.Errorf("results preflight: %w", last)
+}
+
+// rewrite writes the object that stands once more.
+func (s *Sink) rewrite(ctx context.Context) error {
+	there, err := s.head(ctx, preflightKey)
+	if err != nil {
+		return err
+	}
+	return s.put(ctx, preflightKey, []byte("{}"), nil, there.etag)
 }
 
 func (s *Sink) seesAbsence(ctx context.Context) error {

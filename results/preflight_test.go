@@ -1,6 +1,7 @@
 package results_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -63,6 +64,14 @@ func TestPreflightRefuses(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		}, "put results/_sluice-preflight"},
+		"the condition is asked before the key": {func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Method == http.MethodPut && r.Header.Get("If-Match") != "" {
+				w.WriteHeader(http.StatusBadRequest)
+				io.WriteString(w, "<Error><Code>KMS.DisabledException</Code></Error>")
+				return
+			}
+			next.ServeHTTP(w, r)
+		}, "KMS.DisabledException"},
 		"If-None-Match ignored": {func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			r.Header.Del("If-None-Match")
 			next.ServeHTTP(w, r)

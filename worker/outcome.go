@@ -28,9 +28,10 @@ const (
 	// renewFrom receives on, a release is a renewal, so that releases never add
 	// up to a burial by SLUICE_MAX_RECEIVES or by the queue's redrive policy.
 	renewFrom = 20
-	// renewOwn releases of the last receives must have been our own: a job that
-	// kills processes is received as often, and must not be made young. More, and
-	// jobs of a queue that many drainers share would be buried for their releases.
+	// renewOwn releases before that, from half of renewFrom on, must have been this
+	// process's own: a job that kills processes is received as often, and must not
+	// be made young. More, and jobs of a queue that many drainers share would be
+	// buried for their releases.
 	renewOwn = 2
 	// longestDelay is SQS's, of a message sent.
 	longestDelay = 15 * time.Minute

@@ -44,7 +44,8 @@ A file is checked to its end before the first job is sent; a pipe is sent as it
 comes. Where --results is given, what was sent is recorded beside the results
 (<results>/<run>/_manifest/): the same command again, after an interruption,
 sends what is missing and refuses an input that has changed. To resume a pipe,
-give it a --run.
+give it a --run. To try again what failed, send all of it once more, with
+--results "" and the same --run if one was given: no success is paid again.
 
 AWS's endpoints, Region and credentials come from the AWS SDK's own environment.
 One JSON summary goes to stdout. Exit code: 0 all was sent; 2 bad input or usage,
@@ -139,6 +140,10 @@ func (c *command) run(cmd *cobra.Command, name string) error {
 	}
 	if err != nil {
 		return commandError{err, exitError}
+	}
+	if summary.Skipped > 0 && summary.Sent == 0 {
+		fmt.Fprintf(stderr, "producer: run %s has sent all of it before, and nothing was sent now. --results \"\" sends it again: "+
+			"what failed is then tried again, what succeeded is not paid again\n", summary.Run)
 	}
 	return nil
 }

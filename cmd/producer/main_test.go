@@ -187,9 +187,17 @@ func TestEnqueue(t *testing.T) {
 	if ids := w.ids(); len(ids) != 25 {
 		t.Errorf("%d jobs arrived, want 25", len(ids))
 	}
-	code, stdout, _ = w.run("", "enqueue", "--queue-url", w.url, name)
-	if s := summary(t, stdout); code != 0 || s.Skipped != 25 || s.Sent != 0 {
-		t.Errorf("the same again: exit code %d, %s", code, stdout)
+	code, stdout, stderr = w.run("", "enqueue", "--queue-url", w.url, name)
+	if s := summary(t, stdout); code != 0 || s.Skipped != 25 || s.Sent != 0 || !strings.Contains(stderr, `--results ""`) {
+		t.Errorf("the same again: exit code %d, %s, %s", code, stdout, stderr)
+	}
+	// What that line says sends the same jobs, so that the failed are tried again.
+	code, stdout, _ = w.run("", "enqueue", "--queue-url", w.url, "--results", "", name)
+	if again := summary(t, stdout); code != 0 || again.Sent != 25 || again.Run != s.Run {
+		t.Errorf("without the manifest: exit code %d, %s", code, stdout)
+	}
+	if ids := w.ids(); len(ids) != 25 {
+		t.Errorf("%d jobs arrived again, want 25", len(ids))
 	}
 	// A file on standard input is a file: it is checked to its end first.
 	file, err := os.Open(w.file(lines(12) + "oops"))

@@ -318,6 +318,38 @@ func empty(ctx context.Context, t *testing.T, client *s3.Client, bucket string) 
 	}
 }
 
+// The module knows the fields of the models file that the drainer knows.
+func TestModelFields(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/configuration.md") // generated from the fields
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	_, rest, _ := strings.Cut(string(text), "\nA model:\n")
+	for _, table := range strings.SplitN(rest, "\nA route:\n", 2) {
+		table, _, _ = strings.Cut(table, "\n\nQuotas are")
+		for _, m := range regexp.MustCompile(`(?m)^\| ([a-z_]+) \|`).FindAllStringSubmatch(table, -1) {
+			if m[1] != "field" {
+				documented = append(documented, m[1])
+			}
+		}
+	}
+	module, err := os.ReadFile("variables.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, m := range regexp.MustCompile(`(?m)setsubtract\(flatten.*\[\n(.*)\n`).FindAllStringSubmatch(string(module), -1) {
+		for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(m[1], -1) {
+			known = append(known, name[1])
+		}
+	}
+	if len(known) < 13 || !slices.Equal(known, documented) {
+		t.Errorf("variables.tf knows %q, docs/configuration.md has %q", known, documented)
+	}
+}
+
 // The private example, and a route that it can't have.
 func TestPrivate(t *testing.T) {
 	t.Parallel()
@@ -350,6 +382,9 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
+// models is the module's argument for one model with these fields.
+func models(fields string) string { return fmt.Sprintf("models = %q", `{"m": {`+fields+`}}`) }
+
 // What is wrong is refused before anything is made.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
@@ -358,6 +393,11 @@ func TestRefusals(t *testing.T) {
 		{"name", `name = "Sluice"`, "lower-case letters"},
 		{"models", `models = "{\"m\": {\"routes\": [{\"region\": \"us-east-1\"}]}}"`, "must be a JSON object of models"},
 		{"no models", `models = "{}"`, "at least one model"},
+		{"no such field of a model", models(`"fall_back": [], "routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1", "rpm": 1}]`), "a model with a field that there is not"},
+		{"no such field of a route", models(`"routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1", "tpm": 1, "rmp": 10}]`), "a route with a field that there is not"},
+		{"no quota", models(`"routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1"}]`), "must have an rpm or a tpm"},
+		{"unpaced with a quota", models(`"routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1", "rpm": 1, "unpaced": true}]`), "must have an rpm or a tpm"},
+		{"no such fallback", models(`"fallback": ["nope"], "routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1", "rpm": 1}]`), "a fallback to a model that it does not have"},
 		{"queues", `queues = { "a b" = {} }`, "queues must have"},
 		{"tasks", `tasks = 1.5`, "tasks must be"},
 		{"asleep", `tasks = 0`, "scale_to_zero needs tasks"},

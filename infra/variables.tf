@@ -25,12 +25,40 @@ variable "models" {
 
   validation {
     condition     = can([for alias, m in jsondecode(var.models) : [for r in m.routes : "${r.model_id} ${r.region}"]])
-    error_message = "models must be a JSON object of models by alias, each with routes that have a model_id and a region. \"drainer config\" tells what else is wrong with it."
+    error_message = "models must be a JSON object of models by alias, each with routes that have a model_id and a region. \"drainer config --models FILE\" tells what else is wrong with it."
   }
 
   validation {
     condition     = try(length(jsondecode(var.models)) > 0, true) # else the message above
     error_message = "models must name at least one model."
+  }
+
+  # The rest is what is easily misspelt. All of it: drainer config --models.
+  validation {
+    condition = try(length(setsubtract(flatten([for m in values(jsondecode(var.models)) : keys(m)]), [
+      "routes", "burndown", "default_max_tokens", "max_in_flight", "timeout", "fallback", "fallback_after",
+    ])) == 0, true)
+    error_message = "models has a model with a field that there is not: docs/configuration.md lists them, \"drainer config --models FILE\" names it."
+  }
+
+  validation {
+    condition = try(length(setsubtract(flatten([for m in values(jsondecode(var.models)) : [for r in m.routes : keys(r)]]), [
+      "model_id", "region", "rpm", "tpm", "quota", "unpaced",
+    ])) == 0, true)
+    error_message = "models has a route with a field that there is not: docs/configuration.md lists them, \"drainer config --models FILE\" names it."
+  }
+
+  validation {
+    condition     = try(alltrue(flatten([for m in values(jsondecode(var.models)) : [for r in m.routes : (can(r.rpm) || can(r.tpm)) != try(r.unpaced, false)]])), true)
+    error_message = "models must have an rpm or a tpm for each route, or \"unpaced\": true in place of both."
+  }
+
+  validation {
+    condition = try(length(setsubtract(
+      flatten([for m in values(jsondecode(var.models)) : try(m.fallback, [])]),
+      flatten([for alias, m in jsondecode(var.models) : [alias, m.routes[*].model_id]]),
+    )) == 0, true)
+    error_message = "models has a fallback to a model that it does not have."
   }
 }
 

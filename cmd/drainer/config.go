@@ -14,15 +14,20 @@ import (
 
 func configCommand() *cobra.Command {
 	var asJSON bool
+	var models string
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show the effective configuration, and everything that is wrong with it",
 		Long: `Show the effective configuration, without credentials, and everything that is
-wrong with it. Nothing is called.
+wrong with it. Nothing is called. With --models, a models file alone: what it
+comes to, as JSON, or what is wrong with it; the environment is not looked at.
 
 Exit code: 0 a drainer could run with it; 2 it could not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if models != "" {
+				return showModels(cmd.OutOrStdout(), models)
+			}
 			environ := os.Environ()
 			cfg, problems := config.LoadForRun(environ)
 			show := showTable
@@ -39,7 +44,20 @@ Exit code: 0 a drainer could run with it; 2 it could not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().StringVar(&models, "models", "", "look at this models file and at nothing else")
 	return cmd
+}
+
+func showModels(w io.Writer, name string) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	models, err := config.ParseModels(data)
+	if err != nil {
+		return failure{err, exitUsage}
+	}
+	return showJSON(w, models)
 }
 
 func showTable(w io.Writer, rows []config.Row) error {
@@ -50,8 +68,8 @@ func showTable(w io.Writer, rows []config.Row) error {
 	return out.Flush()
 }
 
-func showJSON(w io.Writer, rows []config.Row) error {
+func showJSON[T any](w io.Writer, v T) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(rows)
+	return e.Encode(v)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,6 +182,34 @@ func TestConfig(t *testing.T) {
 	}
 	if o.code != exitUsage || !strings.Contains(o.stderr, "SLUICE_HOLD: ") || !strings.Contains(o.stderr, "SLUICE_HODL: ") {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestConfigModels checks a models file alone, as before it is applied.
+func TestConfigModels(t *testing.T) {
+	t.Parallel()
+	env := []string{asDrainer + "=1", "PATH=" + os.Getenv("PATH")}
+	for _, tt := range []struct {
+		models, stdout, stderr string
+		code                   int
+	}{
+		{`{"nova": {"routes": [{"model_id": "` + novaID + `", "region": "us-east-1", "rpm": 1}]}}`, `"default_max_tokens": 10000`, "", exitOK},
+		{`{"nova": {"routes": [{"model_id": "` + novaID + `", "region": "us-east-1", "rmp": 1}]}}`, "", "drainer: nova.routes[0].rmp: unknown field", exitUsage},
+	} {
+		name := filepath.Join(t.TempDir(), "models.json")
+		if err := os.WriteFile(name, []byte(tt.models), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := runProcess(t, env, "config", "--models", name)
+		if o.code != tt.code || !strings.Contains(o.stdout, tt.stdout) || !strings.Contains(o.stderr, tt.stderr) {
+			t.Errorf("%s: exit code %d:\n%s%s", tt.models, o.code, o.stdout, o.stderr)
+		}
+		if (tt.stdout == "") != (o.stdout == "") || (tt.stderr == "") != (o.stderr == "") {
+			t.Errorf("more was said than wanted:\n%s%s", o.stdout, o.stderr)
+		}
+	}
+	if o := runProcess(t, env, "config", "--models", "missing.json"); o.code != exitUsage || !strings.Contains(o.stderr, "missing.json") {
+		t.Errorf("no file: exit code %d: %s", o.code, o.stderr)
 	}
 }
 

@@ -29,7 +29,7 @@ Exit code: 0 a drainer could run with it; 2 it could not.`,
 				return showModels(cmd.OutOrStdout(), models)
 			}
 			environ := os.Environ()
-			cfg, problems := config.LoadForRun(environ)
+			cfg, _, problems := load(cmd.Context(), environ)
 			show := showTable
 			if asJSON {
 				show = showJSON

@@ -162,10 +162,19 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestNoRegion(t *testing.T) {
+// TestRegion: config finds what run would, also of the SDK's own configuration.
+func TestRegion(t *testing.T) {
 	w := newWorld(t)
-	if o := runProcess(t, w.set("AWS_REGION="), "run"); o.code != exitUsage || !strings.Contains(o.stderr, "AWS_REGION") {
-		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	for _, command := range []string{"run", "config"} {
+		for set, want := range map[string]string{
+			"AWS_REGION=": "drainer: AWS_REGION: must be set",
+			"SLUICE_QUEUE_URLS=https://sqs.eu-west-1.amazonaws.com/123456789012/jobs": "drainer: SLUICE_QUEUE_URLS[0]: is in eu-west-1, and AWS_REGION is us-east-1",
+			"AWS_PROFILE=nobody": "drainer: load the AWS configuration: ",
+		} {
+			if o := runProcess(t, w.set(set), command); o.code != exitUsage || !strings.Contains(o.stderr, want) {
+				t.Errorf("%s with %s: exit code %d: %s", command, set, o.code, o.stderr)
+			}
+		}
 	}
 }
 

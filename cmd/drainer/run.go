@@ -56,16 +56,9 @@ Exit code: 0 after a clean stop; 2 usage or configuration; 1 anything else.`,
 }
 
 func run(ctx context.Context, untilEmpty bool, stdout, stderr io.Writer) error {
-	cfg, err := config.LoadForRun(os.Environ())
+	cfg, ac, err := load(ctx, os.Environ())
 	if err != nil {
 		return failure{err, exitUsage}
-	}
-	ac, err := awsconfig.LoadDefaultConfig(ctx)
-	if err != nil {
-		return failure{fmt.Errorf("load the AWS configuration: %w", err), exitUsage}
-	}
-	if ac.Region == "" {
-		return failure{errors.New("AWS_REGION must be set: the Region of the queues and the bucket"), exitUsage}
 	}
 	s := service{cfg: cfg, aws: ac, log: logger(cfg, stderr, stderr)}
 	if !untilEmpty {
@@ -91,6 +84,19 @@ func run(ctx context.Context, untilEmpty bool, stdout, stderr io.Writer) error {
 		return failure{fmt.Errorf("stopped before the queues were empty: %w", context.Cause(ctx)), exitError}
 	}
 	return nil
+}
+
+// load reads Sluice's configuration from environ and the SDK's from wherever it
+// looks, with the problems of both at once.
+func load(ctx context.Context, environ []string) (config.Config, aws.Config, error) {
+	cfg, problems := config.LoadForRun(environ)
+	ac, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		err = fmt.Errorf("load the AWS configuration: %w", err)
+	} else {
+		err = cfg.CheckRegion(ac.Region)
+	}
+	return cfg, ac, errors.Join(problems, err)
 }
 
 // logger writes to w as is configured for stderr.

@@ -46,7 +46,8 @@ that begins with SLUICE_ and is not in the table is an error, so that a misspelt
 Kubernetes makes for its services are ignored.
 
 Endpoints, Region and credentials are the AWS SDK's own variables (AWS_REGION, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS,
-AWS_PROFILE, ...). Where an S3 endpoint is set, path style is used.
+AWS_PROFILE, ...). The Region is that of the queues and the bucket; a route names its own. Where an S3 endpoint is set, path
+style is used.
 
 ## Variables
 

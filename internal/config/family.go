@@ -101,6 +101,31 @@ var (
 	naming = regexp.MustCompile(`^arn:[a-z-]+:bedrock:[a-z0-9-]*:\d*:(foundation-model|inference-profile)/`)
 )
 
+// continents are where the profiles of a geography are called from, as the names
+// of Regions begin. Of other Regions and geographies nothing is said: AWS lets
+// some Regions call a neighbour's profiles, and new ones come.
+var (
+	continents = map[string]string{"us": "us", "us-gov": "us-gov", "eu": "eu", "apac": "ap", "au": "ap", "jp": "ap"}
+	continent  = regexp.MustCompile(`^(us-gov|us|eu|ap)-`)
+)
+
+// mayCall reports whether a Region may call profiles of a geography, as far as
+// can be told.
+func mayCall(region, geography string) bool {
+	here, there := continent.FindStringSubmatch(region), continents[geography]
+	return here == nil || there == "" || here[1] == there
+}
+
+// geographyOf is the geography of an inference profile, or of the ARN of one;
+// empty where there is none.
+func geographyOf(modelID string) string {
+	m := geography.FindStringSubmatch(naming.ReplaceAllString(modelID, ""))
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
 // familyOf is the family of the model behind a model ID, an inference profile
 // or an ARN; zero where it cannot be told.
 func familyOf(modelID string) family {

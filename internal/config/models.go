@@ -273,6 +273,8 @@ func (in routeJSON) resolve(at string, ps *problems) Route {
 		ps.addf(at+".region", "must be a Region such as us-east-1")
 	} else if region := arnRegion(in.ModelID); region != "" && region != in.Region {
 		ps.addf(at+".region", "must be %s, where the ARN is", region)
+	} else if g := geographyOf(in.ModelID); !mayCall(in.Region, g) {
+		ps.addf(at+".region", "must be a Region of %s. profiles", g)
 	}
 	if len(in.Quota) > 256 || strings.ContainsFunc(in.Quota, unprintable) {
 		ps.addf(at+".quota", "must be printable ASCII without spaces, at most 256 bytes")

@@ -81,6 +81,22 @@ func route(m, more string) string {
 	return `{"model_id": "` + m + `", "region": "us-east-1"` + more + `}`
 }
 
+// Only what contradicts is refused: AWS lets some Regions call a neighbour's
+// profiles, and new geographies come.
+func TestGeographies(t *testing.T) {
+	t.Parallel()
+	for geography, regions := range map[string]string{
+		"us": "us-east-1 us-west-2 ca-central-1", "us-gov": "us-gov-west-1", "eu": "eu-west-1 il-central-1",
+		"apac": "ap-south-1 me-central-1", "au": "ap-southeast-2", "jp": "ap-northeast-1", "ca": "ca-central-1 us-east-1", "global": "us-east-1 eu-west-1",
+	} {
+		for region := range strings.FieldsSeq(regions) {
+			if _, err := ParseModels([]byte(`{"m": {"routes": [{"model_id": "` + geography + `.amazon.nova-lite-v1:0", "region": "` + region + `", "tpm": 1}]}}`)); err != nil {
+				t.Errorf("%s. in %s: %v", geography, region, err)
+			}
+		}
+	}
+}
+
 func TestParseModelsProblems(t *testing.T) {
 	t.Parallel()
 	const (
@@ -122,6 +138,8 @@ func TestParseModelsProblems(t *testing.T) {
 		{"no model ID", routes(`{"region": "us-east-1", "tpm": 1}`), []string{"m.routes[0].model_id: must be a model ID, an inference profile or an ARN"}},
 		{"no region", routes(`{"model_id": "x", "tpm": 1}`), []string{"m.routes[0].region: must be a Region such as us-east-1"}},
 		{"zone", routes(`{"model_id": "x", "region": "us-east-1a", "tpm": 1}`), []string{"m.routes[0].region: must be a Region such as us-east-1"}},
+		{"other geography", told(route("eu."+nova, `, "tpm": 1`), `{"model_id": "us.`+nova+`", "region": "ap-south-1", "tpm": 1}`), []string{
+			"m.routes[0].region: must be a Region of eu. profiles", "m.routes[1].region: must be a Region of us. profiles"}},
 		{"foreign ARN", routes(`{"model_id": "` + arn + `", "region": "eu-west-1", "tpm": 1}`), []string{"m.routes[0].region: must be us-east-1, where the ARN is"}},
 		{"quota name", routes(route(nova, `, "tpm": 1, "quota": "a b"`)), []string{"m.routes[0].quota: must be printable ASCII without spaces, at most 256 bytes"}},
 		{"same route twice", routes(route(nova, `, "tpm": 1`), route(nova, `, "tpm": 1`)), []string{"m.routes[1]: stands there twice"}},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"net"
 	"net/url"
 	"os"
@@ -101,27 +102,57 @@ func (c Config) checkQueues() problems {
 		ps.addf("SLUICE_QUEUE_URLS", "must be set")
 	}
 	part := make(map[string]string)
-	check := func(where, queueURL string) {
+	for where, queueURL := range c.queues() {
 		if err := checkQueueURL(queueURL); err != nil {
 			ps.add(where, err)
-			return
-		}
-		if other, taken := part[queueURL]; taken {
+		} else if other, taken := part[queueURL]; taken {
 			ps.addf(where, "is the queue of %s too", other)
-			return
+		} else {
+			part[queueURL] = where
 		}
-		part[queueURL] = where
-	}
-	for i, queueURL := range c.QueueURLs {
-		check(fmt.Sprintf("SLUICE_QUEUE_URLS[%d]", i), queueURL)
-	}
-	if c.DLQURL != "" {
-		check("SLUICE_DLQ_URL", c.DLQURL)
-	}
-	if c.ResultsQueueURL != "" {
-		check("SLUICE_RESULTS_QUEUE_URL", c.ResultsQueueURL)
 	}
 	return ps
+}
+
+// queues are the URLs of the queues, each with where it is configured.
+func (c Config) queues() iter.Seq2[string, string] {
+	return func(yield func(where, queueURL string) bool) {
+		for i, queueURL := range c.QueueURLs {
+			if !yield(fmt.Sprintf("SLUICE_QUEUE_URLS[%d]", i), queueURL) {
+				return
+			}
+		}
+		if c.DLQURL != "" && !yield("SLUICE_DLQ_URL", c.DLQURL) {
+			return
+		}
+		if c.ResultsQueueURL != "" {
+			yield("SLUICE_RESULTS_QUEUE_URL", c.ResultsQueueURL)
+		}
+	}
+}
+
+// sqsHost is the host of an SQS endpoint of AWS, an interface endpoint's
+// included, with its Region.
+var sqsHost = regexp.MustCompile(`^(?:[a-z0-9-]+\.)*sqs(?:-fips)?\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)$`)
+
+// CheckRegion reports what contradicts the Region that the AWS SDK found: it is
+// the SDK's own, and asks that Region for every queue, whatever its URL says.
+func (c Config) CheckRegion(region string) error {
+	var ps problems
+	if region == "" {
+		ps.addf("AWS_REGION", "must be set: the Region of the queues and the bucket")
+		return ps.err()
+	}
+	for where, queueURL := range c.queues() {
+		u, err := url.Parse(queueURL)
+		if err != nil {
+			continue // reported already
+		}
+		if m := sqsHost.FindStringSubmatch(u.Hostname()); m != nil && m[1] != region {
+			ps.addf(where, "is in %s, and AWS_REGION is %s", m[1], region)
+		}
+	}
+	return ps.err()
 }
 
 // checkQueueURL takes any host, because emulators have their own. It does not

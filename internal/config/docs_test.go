@@ -41,9 +41,12 @@ func documentation() string {
 <!-- Written by make generate from internal/config. Do not edit. -->
 
 A drainer is configured by its environment. ` + "`drainer config`" + ` prints what holds and where it comes from, or every
-problem at once. A variable that is set to nothing counts as not set, where its row does not say otherwise. A variable
-that begins with SLUICE_ and is not in the table is an error, so that a misspelt one does not go unnoticed; those that
-Kubernetes makes for its services are ignored.
+problem at once; of the models first what can't be read (unknown fields, wrong types), and what is wrong with the values
+when all can be. ` + "`drainer config --models FILE`" + ` looks at a file of models alone.
+
+A variable that is set to nothing counts as not set, where its row does not say otherwise. A variable that begins with
+SLUICE_ and is not in the table is an error, so that a misspelt one does not go unnoticed; those that Kubernetes makes for
+its services are ignored.
 
 Endpoints, Region and credentials are the AWS SDK's own variables (AWS_REGION, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS,
 AWS_PROFILE, ...). The Region is that of the queues and the bucket; a route names its own. Where an S3 endpoint is set, path

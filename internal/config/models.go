@@ -98,7 +98,8 @@ var (
 )
 
 // ParseModels reads the JSON of the models. The error joins one error for each
-// problem, each beginning with the path of the field.
+// problem, each beginning with the path of the field: for what can't be read, and
+// when all can be, for what is wrong with the values.
 func ParseModels(data []byte) (Models, error) {
 	if err := syntax(data); err != nil {
 		return nil, err

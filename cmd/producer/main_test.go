@@ -138,6 +138,7 @@ func TestExitCodes(t *testing.T) {
 		"missing file":     {[]string{"enqueue", "--queue-url", w.url, "/missing.jsonl"}, "", 2, "", "/missing.jsonl"},
 		"no queue":         {[]string{"enqueue", good}, "", 2, "", "a queue URL is missing"},
 		"bad results":      {[]string{"enqueue", "--results", "bucket", good}, "", 2, "", "--results: must be s3://bucket/prefix/"},
+		"bad bucket":       {[]string{"enqueue", "--payloads", "s3://b/p/", good}, "", 2, "", `--payloads: must have a bucket of 3 to 63`},
 		"bad line":         {[]string{"enqueue", "--queue-url", w.url, bad}, "", 2, "", "line 4: not a JSON object"},
 		"bad first line":   {[]string{"enqueue", "--queue-url", w.url, "-"}, "oops", 2, "", "line 1: not a JSON object"},
 		"missing queue":    {[]string{"enqueue", "--queue-url", w.url + "x", good}, "", 1, `"complete":false`, "NonExistentQueue"},

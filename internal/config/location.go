@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,8 +26,11 @@ var bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 func ParseLocation(s string) (Location, error) {
 	rest, ok := strings.CutPrefix(s, "s3://")
 	bucket, prefix, _ := strings.Cut(rest, "/")
-	if !ok || !bucketForm.MatchString(bucket) {
+	if !ok || bucket == "" {
 		return Location{}, errors.New("must be s3://bucket/prefix/")
+	}
+	if !bucketForm.MatchString(bucket) {
+		return Location{}, fmt.Errorf(`must have a bucket of 3 to 63 of a-z, 0-9, "." and "-", not %q`, redact(bucket))
 	}
 	if prefix != "" && !strings.HasSuffix(prefix, "/") {
 		prefix += "/"

@@ -163,31 +163,38 @@ func (d *Drainer) preflight(ctx context.Context) ([]worker.Source, error) {
 var errFIFO = errors.New("a FIFO queue: order and pacing fight; use a standard queue, with MessageGroupId for tenants")
 
 func (d *Drainer) check(ctx context.Context) (sources []worker.Source, err error) {
-	describe := func(q *queue.Queue) queue.Attributes {
+	describe := func(variable string, q *queue.Queue) queue.Attributes {
 		a, e := q.Describe(ctx)
 		if e == nil && a.FIFO {
 			e = fmt.Errorf("%s: %w", name(q), errFIFO)
 		}
-		err = errors.Join(err, e)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", variable, e))
+		}
 		return a
 	}
 	largest := 0
-	for _, q := range d.sources {
-		a := describe(q)
+	for i, q := range d.sources {
+		a := describe(fmt.Sprintf("SLUICE_QUEUE_URLS[%d]", i), q)
 		largest = max(largest, a.MaxMessageBytes)
 		sources = append(sources, worker.Source{Queue: q, Name: name(q), Retention: a.Retention, Offset: q.Offset})
 	}
-	if a := describe(d.dead); err == nil && d.payloads == nil && a.MaxMessageBytes < largest {
-		err = fmt.Errorf("%s: its MaximumMessageSize is %d, that of a job queue %d: it could not take what must be buried; raise it, or set SLUICE_PAYLOADS_S3",
+	if a := describe("SLUICE_DLQ_URL", d.dead); err == nil && d.payloads == nil && a.MaxMessageBytes < largest {
+		err = fmt.Errorf("SLUICE_DLQ_URL: %s: its MaximumMessageSize is %d, that of a job queue %d: it could not take what must be buried; raise it, or set SLUICE_PAYLOADS_S3",
 			name(d.dead), a.MaxMessageBytes, largest)
 	}
 	if d.copies != nil {
-		describe(d.copies)
+		describe("SLUICE_RESULTS_QUEUE_URL", d.copies)
 	}
 	if d.payloads != nil {
-		err = errors.Join(err, d.payloads.Preflight(ctx))
+		if e := d.payloads.Preflight(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("SLUICE_PAYLOADS_S3 (%s): %w", d.cfg.Payloads, e))
+		}
 	}
-	return sources, errors.Join(err, d.sink.Preflight(ctx))
+	if e := d.sink.Preflight(ctx); e != nil {
+		err = errors.Join(err, fmt.Errorf("SLUICE_RESULTS_S3 (%s): %w", d.cfg.Results, e))
+	}
+	return sources, err
 }
 
 // options is the worker's configuration.

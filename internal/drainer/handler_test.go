@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluicehq/sluice/internal/config"
 )
 
 // ask calls the admin handler.
@@ -15,6 +17,21 @@ func (p *process) ask(path string) (status int, body string) {
 	w := httptest.NewRecorder()
 	p.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 	return w.Code, w.Body.String()
+}
+
+// What the preflight misses is named as it was configured.
+func TestPreflightNamesTheVariable(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.QueueURLs = append(w.cfg.QueueURLs, strings.Replace(w.queues[0], "jobs-0", "nope", 1))
+		w.cfg.Results = config.Location{Bucket: "nobucket", Prefix: "r/"}
+		p := w.drain()
+		<-p.done
+		for _, want := range []string{"SLUICE_QUEUE_URLS[1]: describe nope: ", "SLUICE_RESULTS_S3 (s3://nobucket/r/): "} {
+			if p.err == nil || !strings.Contains(p.err.Error(), want) {
+				t.Errorf("the preflight does not say %q: %v", want, p.err)
+			}
+		}
+	})
 }
 
 func TestAdminHandler(t *testing.T) {

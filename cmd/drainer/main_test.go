@@ -257,6 +257,7 @@ func TestSignals(t *testing.T) {
 				t.Errorf("healthcheck of a drainer: %d: %s", o.code, o.stderr)
 			}
 			r.Signal(s)
+			r.Says(`"stopping".*"grace":"10s"`)
 			if o := end(r.Process); o.code != exitOK || !strings.Contains(o.stderr, s.String()+" signal received") {
 				t.Errorf("exit code %d, or the log does not name the signal:\n%s", o.code, o.stderr)
 			}

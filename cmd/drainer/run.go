@@ -101,7 +101,12 @@ func load(ctx context.Context, environ []string) (config.Config, aws.Config, err
 
 // logger writes to w as is configured for stderr.
 func logger(cfg config.Config, w, stderr io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: cfg.LogLevel}
+	o := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // in JSON it would be a number of nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
 	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && terminal(stderr) != nil {
 		return slog.New(slog.NewTextHandler(w, o))
 	}

@@ -150,7 +150,7 @@ func TestExitCodes(t *testing.T) {
 		"version":          {[]string{"version"}, "", 0, "producer ", ""},
 		"completion":       {[]string{"completion", "bash"}, "", 0, "__start_producer", ""},
 		"help":             {[]string{"help", "enqueue"}, "", 0, "--queue-url", ""},
-		"payloads missing": {[]string{"validate", "-"}, `{"model":"m","invoke":{"a":"` + strings.Repeat("a", job.MaxBody) + `"}}`, 2, "", "a payload prefix is needed"},
+		"payloads missing": {[]string{"validate", "-"}, `{"model":"m","invoke":{"a":"` + strings.Repeat("a", job.MaxBody) + `"}}`, 2, "", "--payloads or SLUICE_PAYLOADS_S3 must say"},
 		"payloads given":   {[]string{"validate", "--payloads", "s3://bucket/p", "-"}, `{"model":"m","invoke":{"a":"` + strings.Repeat("a", job.MaxBody) + `"}}`, 0, `"payloads":1`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -103,7 +103,7 @@ func (c Config) checkQueues() problems {
 	}
 	part := make(map[string]string)
 	for where, queueURL := range c.queues() {
-		if err := checkQueueURL(queueURL); err != nil {
+		if err := CheckQueueURL(queueURL); err != nil {
 			ps.add(where, err)
 		} else if other, taken := part[queueURL]; taken {
 			ps.addf(where, "is the queue of %s too", other)
@@ -155,9 +155,9 @@ func (c Config) CheckRegion(region string) error {
 	return ps.err()
 }
 
-// checkQueueURL takes any host, because emulators have their own. It does not
+// CheckQueueURL takes any host, because emulators have their own. It does not
 // quote what it refuses: that may hold a password.
-func checkQueueURL(s string) error {
+func CheckQueueURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", strings.Trim(u.Path, "/") == "":

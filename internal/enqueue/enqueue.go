@@ -187,12 +187,13 @@ func (o *Options) check() error {
 		return nil
 	case o.QueueURL == "":
 		return inputErrorf(0, "a queue URL is missing")
-	case strings.HasSuffix(o.QueueURL, ".fifo"):
-		return inputErrorf(0, "a FIFO queue is of no use: order and pacing fight")
 	case o.Delay < 0 || o.Delay > 15*time.Minute || o.Delay%time.Second != 0:
 		return inputErrorf(0, "the delay must be whole seconds, at most 15 minutes")
 	case !validGroup(o.Group):
 		return inputErrorf(0, "the group must be letters, digits and punctuation, at most 128")
+	}
+	if err := config.CheckQueueURL(o.QueueURL); err != nil {
+		return inputErrorf(0, "the queue's URL %w", err)
 	}
 	return nil
 }

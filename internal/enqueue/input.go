@@ -131,7 +131,7 @@ func (r *reader) item(line []byte) (item, error) {
 		return item{}, names.translate(err)
 	}
 	if len(body) > job.MaxBody && r.options.Payloads == nil {
-		return item{}, fmt.Errorf("%d bytes, of which a message takes %d: a payload prefix is needed", len(body), job.MaxBody)
+		return item{}, fmt.Errorf("%d bytes, of which a message takes %d: --payloads or SLUICE_PAYLOADS_S3 must say where it can go", len(body), job.MaxBody)
 	}
 	it := item{line: r.line, id: j.ID, digest: j.Digest(), body: body}
 	if j.Payload != "" {

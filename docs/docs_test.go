@@ -16,7 +16,7 @@ import (
 	"github.com/sluicehq/sluice/job"
 )
 
-var pages = []string{"../README.md", "guarantees.md", "operations.md", "architecture.md", "../CONTRIBUTING.md", "../SECURITY.md", "../infra/README.md", "pacing.md"}
+var pages = []string{"../README.md", "guarantees.md", "operations.md", "architecture.md", "jobs.md", "../CONTRIBUTING.md", "../SECURITY.md", "../infra/README.md", "pacing.md"}
 
 func read(t *testing.T, page string) string {
 	t.Helper()

@@ -207,6 +207,38 @@ func checkPrivileges(t *testing.T, given map[string]policy) {
 	}
 }
 
+// The policy in docs/operations.md, for whoever makes a role by hand, allows what
+// the module's allows: that one is held to the calls.
+func TestPolicyPage(t *testing.T) {
+	t.Parallel()
+	text := func(name, from, to string) string {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(content), from)
+		part, _, found := strings.Cut(after, to)
+		if !found {
+			t.Fatalf("%s has nothing between %q and %q", name, from, to)
+		}
+		return part
+	}
+	var page policy
+	decode(t, []byte(text("../docs/operations.md", "```json\n", "```")), &page)
+	documented := map[string]string{}
+	for _, s := range page.Statement {
+		documented[s.Sid] = strings.Join(s.Action, " ")
+	}
+	module := map[string]string{}
+	statements := regexp.MustCompile(`(?s)Sid\s+= "(\w+)".*?Action\s+= \[(.*?)\]`)
+	for _, m := range statements.FindAllStringSubmatch(text("roles.tf", "task_statements = concat([", "policies = {"), -1) {
+		module[m[1]] = strings.NewReplacer(`"`, "", ",", "").Replace(m[2])
+	}
+	if diff := cmp.Diff(module, documented); diff != "" {
+		t.Errorf("actions by statement (-module +page):\n%s", diff)
+	}
+}
+
 // checkOthers holds the rest to what they may do: no more than this.
 func checkOthers(t *testing.T, given map[string]policy) {
 	t.Helper()

@@ -75,7 +75,7 @@ func validateCommand() *cobra.Command {
 ` + formats + `
 
 One JSON summary goes to stdout, the first bad lines to stderr. Exit code: 0 all
-lines are good; 2 some are not.`,
+lines are good; 2 some are not, or there is none.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
@@ -92,6 +92,9 @@ func (c *command) addInput(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.Run, "run", "", "name of the run (default: the first line's, else made from the input; of a pipe, made at random)")
 	cmd.Flags().StringVar(&c.Model, "model", "", "model of batch records and prompts")
 	cmd.Flags().IntVar(&c.MaxTokens, "max-tokens", 0, "bound on the output of prompts, in tokens")
+	cmd.Flags().String("models", "", "the drainer's models file: a job that asks for none of them is bad input")
+	cmd.Flags().BoolVar(&c.AllowEmpty, "allow-empty", false, "take an input without a job")
+	cmd.Flags().BoolVar(&c.AllErrors, "all-errors", false, "tell every bad line of a file, not the first ten")
 	cmd.Flags().String("payloads", "", "where jobs above 1 MiB go, s3://bucket/prefix/ (default $SLUICE_PAYLOADS_S3)")
 }
 
@@ -102,6 +105,9 @@ func (c *command) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if o.Results, err = place(cmd, "results", "SLUICE_RESULTS_S3"); err != nil {
+		return err
+	}
+	if o.Models, err = models(cmd); err != nil {
 		return err
 	}
 	o.Input = cmd.InOrStdin()
@@ -167,6 +173,23 @@ func place(cmd *cobra.Command, flag, variable string) (*config.Location, error) 
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
 	return &l, nil
+}
+
+// models reads the file that --models names.
+func models(cmd *cobra.Command) (config.Models, error) {
+	name := cmd.Flag("models").Value.String()
+	if name == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := config.ParseModels(data)
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	return m, nil
 }
 
 // progress draws a bar where stderr is a terminal, and nothing elsewhere.

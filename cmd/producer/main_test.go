@@ -124,7 +124,10 @@ func summary(t *testing.T, stdout string) (s enqueue.Summary) {
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	good, bad := w.file(lines(3)), w.file(lines(3)+"oops\n")
+	good, bad, empty := w.file(lines(3)), w.file(lines(3)+"oops\n"), w.file("\n")
+	worse := w.file(strings.Repeat("oops\n", 12))
+	models := w.file(`{"n": {"routes": [{"model_id": "amazon.nova-lite-v1:0", "region": "us-east-1", "rpm": 1}]}}`)
+	fallback := w.file(`{"model":"n","converse":{},"fallback":["amazon.nova-lite-v1:0","o"]}`)
 	for name, tt := range map[string]struct {
 		args           []string
 		stdin          string
@@ -147,6 +150,16 @@ func TestExitCodes(t *testing.T) {
 		"valid":            {[]string{"validate", good}, "", 0, `"jobs":3`, ""},
 		"valid pipe":       {[]string{"validate", "--model", "m", "--max-tokens", "5", "-"}, `{"prompt":"hi"}`, 0, `"jobs":1`, ""},
 		"invalid":          {[]string{"validate", bad}, "", 2, "", "line 4: not a JSON object"},
+		"some errors":      {[]string{"validate", worse}, "", 2, "", "line 10: not a JSON object\nand 2 more: --all-errors"},
+		"all errors":       {[]string{"validate", "--all-errors", worse}, "", 2, "", "line 12: not a JSON object"},
+		"unknown model":    {[]string{"validate", "--models", models, good}, "", 2, "", `line 1: model: no model is called "m"`},
+		"unknown fallback": {[]string{"enqueue", "--queue-url", w.url, "--models", models, fallback}, "", 2, "", `line 1: fallback[1]: no model is called "o"`},
+		"known model":      {[]string{"validate", "--models", models, "--model", "n", "--max-tokens", "5", "-"}, `{"prompt":"hi"}`, 0, `"jobs":1`, ""},
+		"no models":        {[]string{"validate", "--models", good, good}, "", 2, "", "--models: is no JSON"},
+		"empty":            {[]string{"validate", empty}, "", 2, "", "no job in it"},
+		"empty file":       {[]string{"enqueue", "--queue-url", w.url, empty}, "", 2, "", "no job in it"},
+		"empty pipe":       {[]string{"enqueue", "--queue-url", w.url, "-"}, "", 2, "", "no job in it"},
+		"empty allowed":    {[]string{"enqueue", "--allow-empty", "--queue-url", w.url, empty}, "", 0, `"complete":true`, ""},
 		"version":          {[]string{"version"}, "", 0, "producer ", ""},
 		"completion":       {[]string{"completion", "bash"}, "", 0, "__start_producer", ""},
 		"help":             {[]string{"help", "enqueue"}, "", 0, "--queue-url", ""},

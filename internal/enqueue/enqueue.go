@@ -50,6 +50,14 @@ type Options struct {
 	Model     string
 	MaxTokens int
 
+	// Models are those that jobs may ask for. Nil: any.
+	Models config.Models
+	// AllowEmpty takes an input without a job, which otherwise is an *InputError: it
+	// is what a broken export leaves.
+	AllowEmpty bool
+	// AllErrors tells every line of a file that is wrong, and not just the first.
+	AllErrors bool
+
 	Group string        // MessageGroupId: the tenant
 	Delay time.Duration // whole seconds, 0 to 15 min, until the jobs can be received
 
@@ -108,6 +116,8 @@ func inputErrorf(line int, format string, args ...any) *InputError {
 	return &InputError{Line: line, Err: fmt.Errorf(format, args...)}
 }
 
+var errEmpty = inputErrorf(0, "no job in it: with --allow-empty that is no error")
+
 // Run sends the jobs of the input. It returns what was done also beside an
 // error: what was sent by then is recorded, and the same call again resumes.
 // When ctx ends, what is being sent is finished and recorded first.
@@ -125,6 +135,9 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		r := newReader(o, o.Run)
 		if err := r.checkAll(ctx, &summary); err != nil {
 			return summary, err
+		}
+		if summary.Jobs == 0 && !o.AllowEmpty {
+			return summary, errEmpty
 		}
 		total = summary.Jobs
 		if r.run != unnamed {
@@ -233,7 +246,7 @@ func (r *reader) checkAll(ctx context.Context, summary *Summary) error {
 			return context.Cause(ctx)
 		}
 		if _, ok := errors.AsType[*InputError](err); ok {
-			if bad++; bad <= maxProblems {
+			if bad++; bad <= maxProblems || r.options.AllErrors {
 				problems = append(problems, err)
 			}
 			continue
@@ -247,8 +260,8 @@ func (r *reader) checkAll(ctx context.Context, summary *Summary) error {
 		}
 	}
 	summary.Lines = r.line
-	if bad > maxProblems {
-		problems = append(problems, inputErrorf(0, "and %d more", bad-maxProblems))
+	if more := bad - len(problems); more > 0 {
+		problems = append(problems, inputErrorf(0, "and %d more: --all-errors tells them", more))
 	}
 	if len(problems) == 0 && r.options.Progress != nil {
 		r.options.Progress(Progress{Checked: summary.Jobs, Total: summary.Jobs})

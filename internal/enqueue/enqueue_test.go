@@ -95,7 +95,7 @@ func TestRefusesBeforeTheFirstSend(t *testing.T) {
 		"run on some lines":  {`{"run":"s","model":"m","converse":{}}`, nil, "line 2: run: one input is one run, and its first line names none"},
 		"no payload prefix":  {large, func(o *Options) { o.Run, o.Payloads = "r", nil }, "line 2: 1048626 bytes, of which a message takes 1048576: --payloads or SLUICE_PAYLOADS_S3 must say where it can go"},
 		"too long":           {strings.Repeat("x", maxLine), nil, "line 2: longer than 26279936 bytes"},
-		"many":               {strings.Repeat("x\n", 12), nil, "line 11: not a JSON object\nand 2 more"},
+		"many":               {strings.Repeat("x\n", 12), nil, "line 11: not a JSON object\nand 2 more: --all-errors tells them"},
 		"bad run":            {"", func(o *Options) { o.Run = "_" }, "the run's name must match [A-Za-z0-9][A-Za-z0-9._-]{0,127}"},
 		"bad max tokens":     {"", func(o *Options) { o.MaxTokens = -1 }, "max tokens must not be negative"},
 		"no queue":           {"", func(o *Options) { o.QueueURL = "" }, "a queue URL is missing"},

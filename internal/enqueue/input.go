@@ -113,6 +113,9 @@ func (r *reader) item(line []byte) (item, error) {
 	if err != nil {
 		return item{}, err
 	}
+	if err := r.known(j); err != nil {
+		return item{}, err
+	}
 	if j.ID == "" {
 		// A second try makes the same id, and a changed line another one.
 		sum := sha256.Sum256(line)
@@ -146,6 +149,22 @@ func (r *reader) item(line []byte) (item, error) {
 		r.seen.add(it.id, it.digest)
 	}
 	return it, nil
+}
+
+// known finds a job that would be buried as job.UnknownModel.
+func (r *reader) known(j job.Job) error {
+	if r.options.Models == nil || j.Payload != "" {
+		return nil
+	}
+	if _, ok := r.options.Models.Resolve(j.Model); !ok {
+		return fmt.Errorf("model: no model is called %q", j.Model)
+	}
+	for i, name := range j.Fallback {
+		if _, ok := r.options.Models.Resolve(name); !ok {
+			return fmt.Errorf("fallback[%d]: no model is called %q", i, name)
+		}
+	}
+	return nil
 }
 
 func (r *reader) otherRun() string {

@@ -295,6 +295,9 @@ func (s *sender) seal(ctx context.Context) {
 // finish marks the run as complete when all of the input was sent.
 func (s *sender) finish(ctx context.Context, r *reader, in input) error {
 	s.summary.Lines = r.line
+	if s.summary.Jobs == 0 && !s.options.AllowEmpty {
+		return errEmpty
+	}
 	if in.SHA256 != "" && in.SHA256 != r.sum() {
 		return errors.New("the file changed while its jobs were sent: the run is left incomplete")
 	}

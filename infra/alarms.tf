@@ -109,12 +109,12 @@ locals {
 
     { for alias in keys(local.models) : "failures-${alias}" => {
       row  = "failures"
-      text = "More than 2 % of the results of ${alias} in 5 minutes are failures."
+      text = "More than 2 % of the results of ${alias} in 5 minutes are failures, and at least ${var.failures_least}."
       m = {
         failed    = { metric = local.metrics.Failed, stat = "Sum", of = alias }
         succeeded = { metric = local.metrics.Succeeded, stat = "Sum", of = alias }
       }
-      expression = "100*failed/(succeeded+failed)"
+      expression = "IF(failed>=${var.failures_least},100*failed/(succeeded+failed),0)"
       period     = 300 # minute by minute, a short run that fails whole would go by
       over       = 2
       for        = 1

@@ -281,6 +281,17 @@ variable "oldest_job_age" {
   }
 }
 
+variable "failures_least" {
+  type        = number
+  default     = 3
+  description = "Failures of a model in 5 minutes below which the alarm failures does not ring: at a low quota, one bad job is more than 2 %."
+
+  validation {
+    condition     = var.failures_least >= 1 && floor(var.failures_least) == var.failures_least
+    error_message = "failures_least must be a whole number, at least 1."
+  }
+}
+
 variable "period" {
   type        = number
   default     = 60

@@ -42,7 +42,7 @@ func buildImage(t *testing.T, dir, arch string) {
 	binary := filepath.Join(dir, "drainer")
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", m[1]+` -o "$0" `+m[2], binary)
 	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "VERSION=1.0", "REVISION=abc")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", m[1], err, out)
 	}
@@ -113,6 +113,9 @@ func TestImage(t *testing.T) {
 		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, root}, args...)...)
 		cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
 		return cmd
+	}
+	if out, err := inside("version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "drainer 1.0 abc go1") {
+		t.Errorf("version: %v: %s", err, out)
 	}
 	drainer := processtest.Start(t, inside("run"))
 	send(t, messages(cloud.URL, cloud.Client()), cloud.URL+"/000000000000/jobs", jobs("nova", 5))

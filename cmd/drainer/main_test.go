@@ -246,7 +246,7 @@ func TestSignals(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			w := newWorld(t)
 			r := start(t, w.env)
-			r.Says(`"draining"`)
+			r.Says(`"draining","version":".*go1`)
 			for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/status.json": 200, "/metrics": 200} {
 				if got := r.get(t, path); got != want {
 					t.Errorf("%s answers %d, want %d", path, got, want)

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
+	"github.com/sluicehq/sluice/cmd/internal/version"
 	"github.com/sluicehq/sluice/internal/config"
 	"github.com/sluicehq/sluice/internal/drainer"
 	"github.com/sluicehq/sluice/worker"
@@ -140,6 +141,7 @@ func (s service) drain(ctx context.Context) (drained, error) {
 	if err != nil {
 		return drained{}, failure{err, exitUsage}
 	}
+	d.Version = version.String()
 	listener, err := net.Listen("tcp", s.cfg.AdminAddr)
 	if err != nil {
 		return drained{}, failure{fmt.Errorf("admin listener: %w", err), exitError}

@@ -38,7 +38,7 @@ func (d *Drainer) Handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		e.Encode(statusOf(d.cfg.Name, d.Snapshot(), d.depths.all())) // fails only if the client has gone
+		e.Encode(statusOf(d.cfg.Name, d.Version, d.Snapshot(), d.depths.all())) // fails only if the client has gone
 	})
 	mux.Handle("GET /metrics", metrics.Handler("sluice", d.samples))
 	return mux
@@ -49,6 +49,7 @@ func (d *Drainer) Handler() http.Handler {
 // seconds.
 type status struct {
 	Name    string    `json:"name"`
+	Version string    `json:"version,omitempty"`
 	At      time.Time `json:"at"`
 	Started time.Time `json:"started,omitzero"` // absent until the preflight has passed
 	Ready   bool      `json:"ready"`
@@ -155,9 +156,9 @@ type amounts struct {
 	Tokens   float64 `json:"tokens"`
 }
 
-func statusOf(name string, s worker.Snapshot, depths []queue.Attributes) status {
+func statusOf(name, version string, s worker.Snapshot, depths []queue.Attributes) status {
 	st := status{
-		Name: name, At: s.At, Started: s.Started,
+		Name: name, Version: version, At: s.At, Started: s.Started,
 		Ready: s.NotReadyReason == "", NotReady: []string{}, Suspended: s.Suspended,
 		Jobs: jobsStatus{
 			InFlight: s.InFlight, Held: s.Held, Released: s.Released,

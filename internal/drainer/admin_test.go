@@ -16,7 +16,7 @@ func TestStatusIsAPromise(t *testing.T) {
 	t.Parallel()
 	s := snapshot()
 	s.NotReadyReason = "results: away\nno route is usable"
-	body, err := json.Marshal(statusOf("sluice", s, []queue.Attributes{{Visible: 3, Delayed: 2, InFlight: 1}}))
+	body, err := json.Marshal(statusOf("sluice", "1.2.3 go1.26", s, []queue.Attributes{{Visible: 3, Delayed: 2, InFlight: 1}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +29,7 @@ func TestStatusIsAPromise(t *testing.T) {
 		want any
 	}{
 		{"name", "sluice"},
+		{"version", "1.2.3 go1.26"},
 		{"at", "2026-11-23T06:01:00Z"},
 		{"started", "2026-11-23T06:00:00Z"},
 		{"ready", false},

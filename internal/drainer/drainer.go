@@ -33,6 +33,9 @@ import (
 
 // Drainer is one deployment's service.
 type Drainer struct {
+	// Version is what log and status say is running; to be set before Run.
+	Version string
+
 	cfg      config.Config
 	log      *slog.Logger
 	sqs      *sqs.Client
@@ -114,7 +117,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	}
 	w := worker.New(o)
 	d.worker.Store(w)
-	d.log.Info("draining", "queues", names(d.sources), "models", len(d.cfg.Models), "results", d.cfg.Results.String())
+	d.log.Info("draining", "version", d.Version, "queues", names(d.sources), "models", len(d.cfg.Models), "results", d.cfg.Results.String())
 
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

@@ -40,6 +40,7 @@ locals {
       { title = "Time until the backlog is drained (s)", stat = "Maximum", lines = concat(local.per_service.DrainSeconds, local.per_service.OldestJobAge) },
       { title = "Outcomes: succeeded, failed, buried", stat = "Sum", lines = concat(local.per_model.Succeeded, local.per_model.Failed, local.per_service.Buried) },
       { title = "Refused: 429s, and capacity errors", stat = "Sum", lines = concat(local.per_model.Throttles, local.per_model.CapacityErrors) },
+      { title = "Routes that are closed: broken, parked or stopped", stat = "Maximum", lines = local.per_model.Closed },
       { title = "Jobs in the queues", stat = "Maximum", lines = concat([
         for q in values(local.job_queue_names) : ["AWS/SQS", local.metrics.ApproximateNumberOfMessagesVisible.name, "QueueName", q]
         ], [

@@ -49,6 +49,11 @@ output "service" {
   value       = aws_ecs_service.drainer.name
 }
 
+output "security_group_id" {
+  description = "The tasks' security group, for a rule that lets somebody read the admin listener (docs/operations.md)."
+  value       = aws_security_group.drainer.id
+}
+
 output "log_group" {
   description = "Where the drainer logs."
   value       = aws_cloudwatch_log_group.drainer.name

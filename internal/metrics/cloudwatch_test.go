@@ -157,6 +157,9 @@ func TestPublisher(t *testing.T) {
 		time.Sleep(10 * time.Second) // periods are the clock's, not the process's
 		s.during(t, func() {
 			s.set(invocations("a", 6), invocations("b", 3), throttles("a", "tokens", 2), throttles("b", "", 1),
+				metrics.Sample{Name: "Closed", Model: "sonnet", Route: "a", Label: "stopped", Value: 1},
+				metrics.Sample{Name: "Closed", Model: "sonnet", Route: "b", Label: "stopped"},
+				metrics.Sample{Name: "Closed", Model: "sonnet", Route: "b", Label: "parked", Value: 1},
 				metrics.Sample{Name: "InFlight", Value: 4},
 				metrics.Sample{Name: "DrainSeconds", Value: math.Inf(1)},
 				metrics.Sample{Name: "Share", Model: "sonnet", Route: "a", Value: 100},
@@ -169,6 +172,7 @@ func TestPublisher(t *testing.T) {
 			s.until(3 * time.Minute)
 		})
 		want := []string{
+			"0s Closed [Model:sonnet Service:orders] Count 2",
 			"0s InFlight [Service:orders] Count 4",
 			"0s Invocations [Model:sonnet Service:orders] Count 9",
 			"0s QueueWait [Model:sonnet Service:orders] Seconds 0.5 x7",

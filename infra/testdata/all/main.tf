@@ -35,9 +35,19 @@ module "sluice" {
   scale_to_zero        = true
   spot                 = true
   architecture         = "X86_64"
-  environment          = { SLUICE_HOLD = "0s" }
+  environment          = { SLUICE_HOLD = "0s", SLUICE_ADMIN_ADDR = "0.0.0.0:8080" }
   oldest_job_age       = "90m"
   alarm_topic_arn      = "arn:aws:sns:us-east-1:123456789012:alarms"
+}
+
+# As in docs/operations.md.
+resource "aws_vpc_security_group_ingress_rule" "admin" {
+  security_group_id = module.sluice.security_group_id
+  description       = "The admin listener, from inside the VPC"
+  ip_protocol       = "tcp"
+  from_port         = 8080
+  to_port           = 8080
+  cidr_ipv4         = data.aws_vpc.default.cidr_block
 }
 
 output "environment" {

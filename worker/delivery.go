@@ -143,7 +143,7 @@ func (w *Worker) answer(t *task, problem error) ending {
 		}
 		g, delay := w.disp.acquire(t)
 		switch {
-		case !t.lease.held():
+		case g == nil && !t.lease.held(): // a grant is used, or it would never be settled
 			return lostIt
 		case g == nil && t.expired(time.Now()):
 			continue

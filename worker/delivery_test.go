@@ -1,0 +1,67 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluicehq/sluice/job"
+	"github.com/sluicehq/sluice/pacing"
+)
+
+// fine answers every request and keeps every result.
+type fine struct{}
+
+func (fine) Preflight(context.Context) error                      { return nil }
+func (fine) Look(context.Context, job.Claim) (job.Verdict, error) { return job.Open, nil }
+func (fine) Save(context.Context, job.Claim, job.Result) (job.Verdict, error) {
+	return job.Open, nil
+}
+func (fine) Invoke(context.Context, job.Route, job.Kind, []byte) (job.Answer, error) {
+	return job.Answer{Output: []byte("{}")}, nil
+}
+
+// newTestWorker makes a worker of one queue and one model without a quota, in
+// which a delivery can be lived.
+func newTestWorker(t *testing.T, with func(*Options)) *Worker {
+	o := Options{
+		Sources: []Source{{Queue: &script{}, Name: "q", Retention: time.Hour, Offset: func() time.Duration { return 0 }}},
+		Dead:    &script{}, Model: fine{}, Sink: fine{}, Log: slog.New(slog.DiscardHandler),
+		Measure: func(job.Route, job.Kind, []byte) job.Size { return job.Size{Text: 1, MaxTokens: 1} },
+		Resolve: func(name string) (string, bool) { return name, true },
+		Models:  []ModelOptions{{Alias: "m", MaxInFlight: 10, Burndown: 1, Timeout: time.Minute, Routes: []RouteOptions{{}}}},
+
+		MaxInFlight: 10, MaxInFlightBytes: 1 << 30, Visibility: 2 * time.Minute, Hold: 20 * time.Second, MaxReceives: 50, Grace: 25 * time.Second,
+	}
+	with(&o)
+	w := New(o)
+	t.Cleanup(w.disp.stop)
+	w.taking, w.invoking, w.calling = t.Context(), t.Context(), t.Context()
+	return w
+}
+
+// A lease that ends while its job is being given the grant takes no slot along.
+func TestALostLeaseLeavesNoGrant(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var l *lease
+		w := newTestWorker(t, func(o *Options) {
+			o.Trace = func(e pacing.Event) {
+				if e.What == pacing.Started {
+					l.keeper.mu.Lock()
+					l.deadline = time.Now()
+					l.keeper.mu.Unlock()
+				}
+			}
+		})
+		l = w.keep[0].add("h", time.Now())
+		w.live(&task{lease: l, turn: make(chan struct{}, 1), d: job.Delivery{
+			MessageID: "1", Body: []byte(`{"id":"a","model":"m","invoke":{}}`), Receives: 1, Sent: time.Now(),
+		}})
+		if s := w.Snapshot(); s.InFlight != 0 || s.Models[0].Routes[0].InFlight != 0 {
+			t.Errorf("in flight afterwards: %d, on the route %d", s.InFlight, s.Models[0].Routes[0].InFlight)
+		}
+	})
+}

@@ -67,6 +67,11 @@ func (w *Worker) intake(source int) (most, polls int) {
 	if x.full() {
 		polls = min(max(1, most/batchSize), parallelReceives)
 	}
+	if polls == 1 {
+		// A long poll may bring nothing for as long as it lasts. Those of all queues
+		// take half of the room, or the last queue would never get any.
+		most = min(most, max(1, int(w.room.max/2/job.MaxBody)/len(w.mixes)))
+	}
 	return min(most, batchSize), polls
 }
 
@@ -104,7 +109,7 @@ func (w *Worker) receiveOnce(source, most int, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	w.mixes[source].received(len(ds) == batchSize, time.Now())
+	w.mixes[source].received(len(ds) == most, time.Now())
 	w.stats.receive(source, len(ds))
 	for _, d := range ds {
 		l := w.keep[source].add(d.Handle, asked)
@@ -128,7 +133,7 @@ type mix struct {
 	ring    [mixLength]*model // the last messages; nil: of no configured model
 	count   map[*model]int    // in the ring
 	last    time.Time         // of the last receive
-	wasFull bool
+	wasFull bool              // it brought all that was asked for
 }
 
 // note counts a message for the model.

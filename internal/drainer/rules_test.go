@@ -62,6 +62,33 @@ func TestAnIdleQueueHoldsNobodyUp_conductor3541(t *testing.T) {
 	})
 }
 
+// The long polls of idle queues leave room for those that come last, also while
+// jobs with large bodies are in flight.
+func TestIdleQueuesLeaveRoomToOthers(t *testing.T) {
+	models := map[string]bedrocksim.Model{sonnet: {RPM: 6000, Latency: bedrocksim.Latency{Base: 10 * time.Minute}}}
+	inWorld(t, models, `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":6000}]}}`, 8, func(w *world) {
+		w.cfg.MaxInFlightBytes = 32 << 20
+		p := w.drain()
+		time.Sleep(90 * time.Second)
+		for i := range 80 {
+			w.enqueue(0, converse(fmt.Sprintf("large%d", i), "sonnet", 25_000, 64))
+		}
+		time.Sleep(time.Minute)
+		for q := range w.queues {
+			w.enqueueMany(q, 1, "sonnet", fmt.Sprintf("q%d-", q))
+		}
+		time.Sleep(time.Minute)
+		for q, s := range p.Snapshot().Sources {
+			if s.Received == 0 {
+				w.Errorf("queue %d was not received", q)
+			}
+		}
+		if n := p.model("sonnet").InFlight; n != 88 {
+			w.Errorf("%d in flight, want the 80 large ones and one of each queue", n)
+		}
+	})
+}
+
 func TestAPoolUsesBothRegions(t *testing.T) {
 	inWorld(t, sim(120), `{"sonnet":{"routes":[
 		{"model_id":"`+sonnet+`","region":"us-east-1","rpm":120},

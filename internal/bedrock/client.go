@@ -67,6 +67,7 @@ const buffer = 2 << 10
 // pooled gives the SDK's HTTP client room for n idle connections. It is copied
 // rather than made anew, because the configuration may have put the roots of
 // AWS_CA_BUNDLE into it. No timeout is set: a context's deadline is the only one.
+// A redirect is an answer like others: a prompt goes to the endpoint only.
 func pooled(client aws.HTTPClient, n int) aws.HTTPClient {
 	if client == nil {
 		client = awshttp.NewBuildableClient()
@@ -75,12 +76,12 @@ func pooled(client aws.HTTPClient, n int) aws.HTTPClient {
 	if !ok {
 		return client
 	}
-	return buildable.WithTransportOptions(func(t *http.Transport) {
-		t.ReadBufferSize, t.WriteBufferSize = buffer, buffer
-		t.MaxIdleConns = max(t.MaxIdleConns, n)
-		t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)
-		t.MaxConnsPerHost = max(t.MaxConnsPerHost, n)
-	})
+	t := buildable.GetTransport()
+	t.ReadBufferSize, t.WriteBufferSize = buffer, buffer
+	t.MaxIdleConns = max(t.MaxIdleConns, n)
+	t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)
+	t.MaxConnsPerHost = max(t.MaxConnsPerHost, n)
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // region returns the client of a Region, making it at its first use.

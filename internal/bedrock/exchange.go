@@ -85,8 +85,11 @@ func (x *exchange) Do(r *http.Request) (*http.Response, error) {
 
 // perform sends the signed request and reads the reply.
 func (x *exchange) perform(ctx context.Context, client aws.HTTPClient) error {
-	r := x.signed.WithContext(ctx)                    // without what the SDK hung on it
-	r.Body = io.NopCloser(bytes.NewReader(x.request)) // the SDK has closed its own
+	r := x.signed.WithContext(ctx) // without what the SDK hung on it
+	// A new connection gets the body again where the old one sent nothing or the
+	// server says that it has not looked at it. No other POST is sent twice.
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.request)), nil }
+	r.Body, _ = r.GetBody() // the SDK has closed its own
 	x.signed, x.sent = nil, true
 	resp, err := client.Do(r)
 	if err != nil {

@@ -16,11 +16,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
@@ -546,5 +548,63 @@ func TestConnectionsAreKept(t *testing.T) {
 	// begins.
 	if n := opened.Load(); n > inFlight*3/2 {
 		t.Errorf("%d connections opened for %d calls at once", n, inFlight)
+	}
+}
+
+func TestNoRedirectIsFollowed(t *testing.T) {
+	t.Parallel()
+	var asked int
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	})
+	_, err := c.Invoke(t.Context(), route, job.Converse, request)
+	if f := failure(t, err); f.Reason != job.Unavailable || asked != 1 {
+		t.Errorf("%v, asked %d times; want it unavailable at once", f, asked)
+	}
+}
+
+// brittle is a connection that takes nothing more once it is broken.
+type brittle struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (c brittle) Write(b []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(b)
+}
+
+// A request of which nothing was sent, because its connection had died idle, is
+// sent on another one: Bedrock has seen none of it.
+func TestAConnectionThatDiedIdle(t *testing.T) {
+	t.Parallel()
+	var asked, dialled int
+	var broken atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, `{"usage":{"inputTokens":1,"outputTokens":1}}`)
+	}))
+	t.Cleanup(server.Close)
+	c := clientOf(t, configuration(server.URL, awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if dialled++; dialled == 1 {
+				return brittle{conn, &broken}, err
+			}
+			return conn, err
+		}
+	})))
+	for i := range 2 {
+		if _, err := c.Invoke(t.Context(), route, job.Converse, request); err != nil {
+			t.Errorf("request %d: %v, %s", i, err, failure(t, err).Message)
+		}
+		broken.Store(true)
+	}
+	if asked != 2 || dialled != 2 {
+		t.Errorf("asked %d times over %d connections, want 2 and 2", asked, dialled)
 	}
 }

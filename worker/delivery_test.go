@@ -56,10 +56,9 @@ func TestALostLeaseLeavesNoGrant(t *testing.T) {
 				}
 			}
 		})
-		l = w.keep[0].add("h", time.Now())
-		w.live(&task{lease: l, turn: make(chan struct{}, 1), d: job.Delivery{
-			MessageID: "1", Body: []byte(`{"id":"a","model":"m","invoke":{}}`), Receives: 1, Sent: time.Now(),
-		}})
+		d := job.Delivery{MessageID: "1", Handle: "h", Body: []byte(`{"id":"a","model":"m","invoke":{}}`), Receives: 1, Sent: time.Now()}
+		l = w.keep[0].add(d, time.Now())
+		w.live(&task{lease: l, d: d, turn: make(chan struct{}, 1)})
 		if s := w.Snapshot(); s.InFlight != 0 || s.Models[0].Routes[0].InFlight != 0 {
 			t.Errorf("in flight afterwards: %d, on the route %d", s.InFlight, s.Models[0].Routes[0].InFlight)
 		}

@@ -32,6 +32,7 @@ const (
 // is settled, once, by release or delete; or it is lost.
 type lease struct {
 	keeper   *keeper
+	message  string        // its ID
 	received time.Time     // a moment before SQS's clock of it started
 	gone     chan struct{} // closed when the lease is lost before it was settled
 
@@ -66,6 +67,8 @@ type keeper struct {
 	stats      *stats
 	wake       chan struct{} // buffered 1: an agenda changed
 
+	visible, deletes *outage // whether SQS takes the two kinds of calls
+
 	mu     sync.Mutex
 	agenda [settled]list.List // by operation, each in order of lease.at
 	leases int                // not yet settled
@@ -74,15 +77,19 @@ type keeper struct {
 	failed bool               // the last call failed as a whole
 }
 
-func newKeeper(q Queue, visibility time.Duration, log *slog.Logger, s *stats) *keeper {
-	return &keeper{queue: q, visibility: visibility, log: log, stats: s, wake: make(chan struct{}, 1)}
+func newKeeper(s Source, visibility time.Duration, log *slog.Logger, st *stats) *keeper {
+	return &keeper{
+		queue: s.Queue, visibility: visibility, log: log.With("queue", s.Name), stats: st, wake: make(chan struct{}, 1),
+		visible: &outage{name: "visibility changes in queue " + s.Name, log: log},
+		deletes: &outage{name: "deletes from queue " + s.Name, log: log},
+	}
 }
 
 // add takes the lease of a delivery that was asked for at the time asked, a
 // moment before SQS started its clock.
-func (k *keeper) add(handle string, asked time.Time) *lease {
+func (k *keeper) add(d job.Delivery, asked time.Time) *lease {
 	l := &lease{
-		keeper: k, handle: handle, received: asked, limit: asked.Add(maxLease),
+		keeper: k, message: d.MessageID, handle: d.Handle, received: asked, limit: asked.Add(maxLease),
 		deadline: asked.Add(k.visibility), gone: make(chan struct{}),
 	}
 	k.mu.Lock()
@@ -249,7 +256,7 @@ func (k *keeper) due(now time.Time) (do operation, batch []*lease, next time.Tim
 			}
 			k.unschedule(l)
 			if do == extend && l.left(now) < k.visibility/2 {
-				k.lose(l, "SQS's 12 hours from the receipt are over")
+				k.lose(l, "SQS's 12 hours from the receipt are over", nil)
 				continue
 			}
 			batch = append(batch, l)
@@ -285,24 +292,28 @@ func (k *keeper) perform(ctx context.Context, do operation, batch []*lease) {
 	call, cancel := context.WithTimeout(ctx, k.visibility/2)
 	defer cancel()
 	var errs []error
+	ability := k.visible
 	if do == remove {
+		ability = k.deletes
 		errs = k.queue.Delete(call, handles)
 	} else {
 		errs = k.queue.SetVisibility(call, changes)
 	}
 
 	now := time.Now()
+	refusal := errs[0] // of the whole call
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.calls--
-	k.failed = true
 	for i, l := range batch {
 		if errs[i] == nil || errors.Is(errs[i], job.ErrGone) {
-			k.failed = false
+			refusal = nil
 		}
 		k.after(l, do, changes[i], errs[i], asked, now)
 	}
+	k.failed = refusal != nil
 	k.nudge()
+	k.mu.Unlock()
+	ability.report(asked, refusal)
 }
 
 // after decides what follows on a lease when an operation on it has ended.
@@ -325,11 +336,11 @@ func (k *keeper) after(l *lease, did operation, change job.Visibility, err error
 		}
 		k.end(l)
 	case errors.Is(err, job.ErrGone) && wish == extend:
-		k.lose(l, "somebody else received or deleted the message")
+		k.lose(l, "somebody else received or deleted the message", err)
 	case errors.Is(err, job.ErrGone):
 		k.schedule(l, wish, now)
 	case now.After(l.deadline) && wish == extend:
-		k.lose(l, "it could not be extended in time")
+		k.lose(l, "it could not be extended in time", err)
 	case now.After(l.deadline):
 		k.end(l) // a delete or release that never went through: the message comes again
 	default:
@@ -342,10 +353,10 @@ func (k *keeper) end(l *lease) {
 	k.leases--
 }
 
-func (k *keeper) lose(l *lease, why string) {
+func (k *keeper) lose(l *lease, why string, err error) {
 	k.end(l)
 	k.stats.lost.Add(1)
-	k.log.Warn("lease lost", "why", why)
+	k.log.Warn("lease lost", "message_id", l.message, "why", why, "error", err)
 	close(l.gone)
 }
 

@@ -65,7 +65,7 @@ func withKeeper(t *testing.T, s *script, f func(*keeper)) (calls []string) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
-		k := newKeeper(s, 2*time.Minute, slog.New(slog.NewTextHandler(io.Discard, nil)), &stats{})
+		k := newKeeper(Source{Queue: s, Name: "q"}, 2*time.Minute, slog.New(slog.NewTextHandler(io.Discard, nil)), &stats{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		done := make(chan struct{})
@@ -80,9 +80,14 @@ func withKeeper(t *testing.T, s *script, f func(*keeper)) (calls []string) {
 	return s.calls
 }
 
+// lease is one of a delivery that was just received.
+func (k *keeper) lease(handle string) *lease {
+	return k.add(job.Delivery{MessageID: "message " + handle, Handle: handle}, time.Now())
+}
+
 func TestLeaseIsExtendedAtHalfLife(t *testing.T) {
 	calls := withKeeper(t, &script{}, func(k *keeper) {
-		l := k.add("a", time.Now())
+		l := k.lease("a")
 		time.Sleep(200 * time.Second)
 		l.delete()
 	})
@@ -98,7 +103,7 @@ func TestLeaseIsExtendedAtHalfLife(t *testing.T) {
 // given up before it.
 func TestHeartbeatNeverFollowsDelete_bbc260(t *testing.T) {
 	calls := withKeeper(t, &script{took: 5 * time.Second}, func(k *keeper) {
-		l := k.add("a", time.Now())
+		l := k.lease("a")
 		time.Sleep(62 * time.Second) // the heartbeat is under way
 		l.delete()
 		time.Sleep(10 * time.Minute)
@@ -111,7 +116,7 @@ func TestHeartbeatNeverFollowsDelete_bbc260(t *testing.T) {
 func TestSettlementsFillBatches(t *testing.T) {
 	calls := withKeeper(t, &script{}, func(k *keeper) {
 		for i := range 25 {
-			k.add(string(rune('a'+i)), time.Now()).delete()
+			k.lease(string(rune('a' + i))).delete()
 		}
 		time.Sleep(10 * time.Second)
 	})
@@ -131,8 +136,8 @@ func TestFailedEntriesAreTriedAgainUntilTheLeaseEnds_airflow73423(t *testing.T) 
 		return nil
 	}
 	calls := withKeeper(t, s, func(k *keeper) {
-		k.add("a", time.Now()).delete()
-		k.add("b", time.Now()).delete()
+		k.lease("a").delete()
+		k.lease("b").delete()
 		time.Sleep(5 * time.Minute)
 	})
 	if refused < 100 || refused > 130 {
@@ -151,7 +156,7 @@ func TestLostLeaseIsTold(t *testing.T) {
 		return nil
 	}}
 	calls := withKeeper(t, s, func(k *keeper) {
-		l := k.add("a", time.Now())
+		l := k.lease("a")
 		time.Sleep(61 * time.Second)
 		if l.held() {
 			t.Error("the lease is held after SQS said that it is gone")
@@ -166,8 +171,10 @@ func TestLostLeaseIsTold(t *testing.T) {
 
 func TestUnreachableQueueLosesLeasesInTheEnd(t *testing.T) {
 	s := &script{fail: func(string, string) error { return errors.New("503") }}
+	var logged strings.Builder
 	withKeeper(t, s, func(k *keeper) {
-		l := k.add("a", time.Now())
+		k.log = slog.New(slog.NewTextHandler(&logged, nil))
+		l := k.lease("a")
 		time.Sleep(119 * time.Second)
 		if !l.held() {
 			t.Error("lost before its end")
@@ -176,7 +183,13 @@ func TestUnreachableQueueLosesLeasesInTheEnd(t *testing.T) {
 		if l.held() {
 			t.Error("held after its end")
 		}
+		if err := k.visible.err(); err == nil || k.deletes.err() != nil {
+			t.Errorf("visibility changes: %v, deletes: %v; want the first to say that they are refused", err, k.deletes.err())
+		}
 	})
+	if s := logged.String(); !strings.Contains(s, "message a") || !strings.Contains(s, "503") {
+		t.Errorf("the lease was lost with %q, want the message and the error", s)
+	}
 	if n := len(s.calls); n > 80 {
 		t.Errorf("%d calls in a minute of refusals", n)
 	}
@@ -189,10 +202,10 @@ func TestTwelveHoursAreNotOverrun_localstack3956(t *testing.T) {
 	s := &script{}
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
-		k := newKeeper(s, 2*time.Hour, slog.New(slog.NewTextHandler(io.Discard, nil)), &stats{})
+		k := newKeeper(Source{Queue: s, Name: "q"}, 2*time.Hour, slog.New(slog.NewTextHandler(io.Discard, nil)), &stats{})
 		ctx, cancel := context.WithCancel(t.Context())
 		go k.run(ctx)
-		l := k.add("a", time.Now())
+		l := k.lease("a")
 		<-l.gone
 		if at := time.Since(s.began); at < 10*time.Hour || at > 12*time.Hour {
 			t.Errorf("lost after %v", at)
@@ -209,9 +222,9 @@ func TestTwelveHoursAreNotOverrun_localstack3956(t *testing.T) {
 
 func TestNewerDeliveryGivesItsHandle(t *testing.T) {
 	calls := withKeeper(t, &script{}, func(k *keeper) {
-		l := k.add("old", time.Now())
+		l := k.lease("old")
 		time.Sleep(30 * time.Second)
-		l.adopt(k.add("new", time.Now()))
+		l.adopt(k.lease("new"))
 		time.Sleep(61 * time.Second)
 		l.delete()
 	})
@@ -223,7 +236,7 @@ func TestNewerDeliveryGivesItsHandle(t *testing.T) {
 // A newer delivery is adopted while its own extension is under way.
 func TestAdoptedDuringItsExtension(t *testing.T) {
 	calls := withKeeper(t, &script{took: 5 * time.Second}, func(k *keeper) {
-		l, newer := k.add("old", time.Now()), k.add("new", time.Now())
+		l, newer := k.lease("old"), k.lease("new")
 		time.Sleep(62 * time.Second) // both heartbeats are under way
 		l.adopt(newer)
 		time.Sleep(10 * time.Second)
@@ -243,9 +256,9 @@ func TestAdoptedWhenItWasLost(t *testing.T) {
 		return nil
 	}}
 	calls := withKeeper(t, s, func(k *keeper) {
-		newer := k.add("new", time.Now())
+		newer := k.lease("new")
 		time.Sleep(61 * time.Second)
-		l, other := k.add("old", time.Now()), k.add("other", time.Now())
+		l, other := k.lease("old"), k.lease("other")
 		l.adopt(newer)
 		l.delete()
 		time.Sleep(10 * time.Second)
@@ -259,9 +272,9 @@ func TestAdoptedWhenItWasLost(t *testing.T) {
 // Deleting with an older handle says yes and deletes nothing.
 func TestOlderDeliveryGivesNoHandle_JustSaying1584(t *testing.T) {
 	calls := withKeeper(t, &script{}, func(k *keeper) {
-		older := k.add("older", time.Now())
+		older := k.lease("older")
 		time.Sleep(30 * time.Second)
-		newer := k.add("newer", time.Now())
+		newer := k.lease("newer")
 		newer.adopt(older)
 		newer.delete()
 	})
@@ -273,7 +286,7 @@ func TestOlderDeliveryGivesNoHandle_JustSaying1584(t *testing.T) {
 // While extensions hang, the lease ends when SQS says, not when the call does.
 func TestLeaseIsNotHeldPastItsEnd(t *testing.T) {
 	withKeeper(t, &script{took: 10 * time.Minute}, func(k *keeper) {
-		l := k.add("a", time.Now())
+		l := k.lease("a")
 		time.Sleep(121 * time.Second)
 		if l.held() {
 			t.Error("held after 121 s of 120")

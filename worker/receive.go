@@ -112,7 +112,7 @@ func (w *Worker) receiveOnce(source, most int, wait time.Duration) error {
 	w.mixes[source].received(len(ds) == most, time.Now())
 	w.stats.receive(source, len(ds))
 	for _, d := range ds {
-		l := w.keep[source].add(d.Handle, asked)
+		l := w.keep[source].add(d, asked)
 		if w.taking.Err() != nil {
 			l.release(0)
 			continue

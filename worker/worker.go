@@ -153,7 +153,7 @@ func New(o Options) *Worker {
 	w.room.max = o.MaxInFlightBytes
 	w.jobs.start()
 	for _, s := range o.Sources {
-		w.keep = append(w.keep, newKeeper(s.Queue, o.Visibility, o.Log.With("queue", s.Name), &w.stats))
+		w.keep = append(w.keep, newKeeper(s, o.Visibility, o.Log, &w.stats))
 		w.mixes = append(w.mixes, &mix{})
 		w.queues = append(w.queues, &outage{name: "queue " + s.Name, log: o.Log})
 	}
@@ -216,6 +216,9 @@ func (w *Worker) Ready() error {
 	var errs []error
 	for _, o := range append([]*outage{w.sink, w.dead}, w.queues...) {
 		errs = append(errs, o.err())
+	}
+	for _, k := range w.keep {
+		errs = append(errs, k.visible.err(), k.deletes.err())
 	}
 	if n := w.stats.copiesWaiting.Load(); n >= maxCopiesWaiting {
 		errs = append(errs, fmt.Errorf("%d copies of results can't be sent", n))

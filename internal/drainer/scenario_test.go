@@ -236,6 +236,7 @@ func TestAMinuteWithout(t *testing.T) {
 		{"S3Hanging", "S3.", hang, true, 3},
 		{"CloudWatchHanging", "CloudWatch.", hang, false, 3},
 		{"SQSUnavailable", "SQS.", unavailable, true, 3},
+		{"DeletesRefused", "SQS.DeleteMessageBatch", denied, true, 1},
 		{"ModelUnavailable", "Bedrock.", unavailable, true, 3},
 		{"CredentialsExpired", "", denied, true, 8},
 		{"BedrockCredentialsExpired", "Bedrock.", denied, true, 3},

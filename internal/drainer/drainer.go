@@ -49,6 +49,7 @@ type Drainer struct {
 	sink     *results.Sink
 
 	worker atomic.Pointer[worker.Worker] // nil until the preflight has passed
+	waits  atomic.Pointer[error]         // why it has not, by its last try
 	depths depths
 }
 
@@ -153,6 +154,7 @@ func (d *Drainer) preflight(ctx context.Context) ([]worker.Source, error) {
 		if errors.Is(err, errFIFO) || time.Since(began) > preflightLimit {
 			return nil, fmt.Errorf("preflight: %w", err)
 		}
+		d.waits.Store(&err)
 		if n == 0 {
 			d.log.Warn("preflight not passed yet", "error", err, "limit", preflightLimit)
 		}
@@ -243,7 +245,11 @@ func (d *Drainer) Snapshot() worker.Snapshot {
 	if w := d.worker.Load(); w != nil {
 		return w.Snapshot()
 	}
-	return worker.Snapshot{At: time.Now(), NotReadyReason: "the preflight has not passed"}
+	reason := "the preflight has not passed"
+	if err := d.waits.Load(); err != nil {
+		reason += ": " + (*err).Error()
+	}
+	return worker.Snapshot{At: time.Now(), NotReadyReason: reason}
 }
 
 func name(q *queue.Queue) string {

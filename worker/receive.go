@@ -88,7 +88,9 @@ func (w *Worker) await(source int) {
 
 // receive makes the calls, and starts the life of what they bring.
 func (w *Worker) receive(source, most, polls int) error {
-	wait := min(pollWait, w.o.Grace-lastCalls)
+	// Half of a visibility is left to what comes at its end: the keeper counts from its
+	// beginning.
+	wait := min(pollWait, w.o.Grace-lastCalls, w.o.Visibility/2)
 	if polls > 1 {
 		wait = 0 // the slowest would hold up the rest
 	}

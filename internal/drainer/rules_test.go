@@ -62,6 +62,24 @@ func TestAnIdleQueueHoldsNobodyUp_conductor3541(t *testing.T) {
 	})
 }
 
+// A message that comes late in a long poll is not believed lost: the visibility's
+// clock started with it, and ours when the poll did.
+func TestALongPollIsShorterThanTheVisibility(t *testing.T) {
+	inWorld(t, sim(6000), sonnetRPM, 1, func(w *world) {
+		w.cfg.Visibility = 10 * time.Second
+		p := w.drain()
+		time.Sleep(90 * time.Second)
+		for i := range 20 {
+			time.Sleep(39 * time.Second)
+			w.enqueueMany(0, 1, "sonnet", fmt.Sprintf("j%d-", i))
+		}
+		w.empty(p, time.Minute)
+		if s := p.Snapshot(); s.Sources[0].Received != 20 || s.LeasesLost != 0 {
+			w.Errorf("%d received for 20 jobs, %d leases lost", s.Sources[0].Received, s.LeasesLost)
+		}
+	})
+}
+
 // The long polls of idle queues leave room for those that come last, also while
 // jobs with large bodies are in flight.
 func TestIdleQueuesLeaveRoomToOthers(t *testing.T) {

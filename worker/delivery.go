@@ -180,10 +180,13 @@ func (w *Worker) read(t *task) (problem error) {
 		t.d.Trail.Attempts = 0
 	}
 	t.claim.Submitted = submitted
-	t.submitted = earlier(submitted.Add(-t.offset), now)
+	// On our monotonic clock, as all that is made of it: a clock that is set forward
+	// would expire every job that is held.
+	on := func(theirs time.Time) time.Time { return now.Add(theirs.Add(-t.offset).Sub(now)) }
 	retention := w.o.Sources[t.source].Retention
+	t.submitted = earlier(on(submitted), now)
 	t.deadline = t.submitted.Add(retention * 9 / 10)
-	t.kept = earlier(t.d.Sent.Add(-t.offset), now).Add(retention * 19 / 20)
+	t.kept = earlier(on(t.d.Sent), now).Add(retention * 19 / 20)
 
 	j, err := job.Decode(t.d.Body)
 	if err == nil && j.Payload != "" {
@@ -203,7 +206,7 @@ func (w *Worker) read(t *task) (problem error) {
 		return err
 	}
 	if !j.Deadline.IsZero() {
-		t.deadline = earlier(t.deadline, j.Deadline.Add(-t.offset))
+		t.deadline = earlier(t.deadline, on(j.Deadline))
 	}
 	return nil
 }

@@ -64,3 +64,22 @@ func TestALostLeaseLeavesNoGrant(t *testing.T) {
 		}
 	})
 }
+
+// A clock that is set forward expires no job that is held: its times go on by
+// the monotonic clock.
+func TestDeadlinesAreMonotonic(t *testing.T) {
+	t.Parallel()
+	w := newTestWorker(t, func(*Options) {})
+	in := func(d time.Duration) time.Time { return time.Now().Add(d).Round(0) }
+	for what, task := range map[string]*task{
+		"the retention's": {d: job.Delivery{Sent: in(-time.Minute), Body: []byte(`{"id":"a","model":"m","invoke":{}}`)}},
+		"its own":         {d: job.Delivery{Sent: in(-time.Minute), Body: []byte(`{"id":"a","model":"m","invoke":{},"deadline":"` + in(time.Minute).Format(time.RFC3339) + `"}`)}},
+	} {
+		if err := w.read(task); err != nil {
+			t.Fatal(err)
+		}
+		if task.deadline == task.deadline.Round(0) || task.submitted == task.submitted.Round(0) {
+			t.Errorf("%s: submitted %v, deadline %v; want both on the monotonic clock", what, task.submitted, task.deadline)
+		}
+	}
+}

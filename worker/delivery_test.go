@@ -42,23 +42,28 @@ func newTestWorker(t *testing.T, with func(*Options)) *Worker {
 	return w
 }
 
+// liveJob lives a delivery of a job for the model.
+func (w *Worker) liveJob(id string) {
+	d := job.Delivery{MessageID: id, Handle: id, Body: []byte(`{"id":"` + id + `","model":"m","invoke":{}}`), Receives: 1, Sent: time.Now()}
+	w.live(&task{lease: w.keep[0].add(d, time.Now()), d: d, turn: make(chan struct{}, 1)})
+}
+
 // A lease that ends while its job is being given the grant takes no slot along.
 func TestALostLeaseLeavesNoGrant(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var l *lease
-		w := newTestWorker(t, func(o *Options) {
+		var w *Worker
+		w = newTestWorker(t, func(o *Options) {
 			o.Trace = func(e pacing.Event) {
 				if e.What == pacing.Started {
-					l.keeper.mu.Lock()
-					l.deadline = time.Now()
-					l.keeper.mu.Unlock()
+					k := w.keep[0]
+					k.mu.Lock()
+					k.agenda[extend].Front().Value.(*lease).deadline = time.Now()
+					k.mu.Unlock()
 				}
 			}
 		})
-		d := job.Delivery{MessageID: "1", Handle: "h", Body: []byte(`{"id":"a","model":"m","invoke":{}}`), Receives: 1, Sent: time.Now()}
-		l = w.keep[0].add(d, time.Now())
-		w.live(&task{lease: l, d: d, turn: make(chan struct{}, 1)})
+		w.liveJob("a")
 		if s := w.Snapshot(); s.InFlight != 0 || s.Models[0].Routes[0].InFlight != 0 {
 			t.Errorf("in flight afterwards: %d, on the route %d", s.InFlight, s.Models[0].Routes[0].InFlight)
 		}
@@ -82,4 +87,54 @@ func TestDeadlinesAreMonotonic(t *testing.T) {
 			t.Errorf("%s: submitted %v, deadline %v; want both on the monotonic clock", what, task.submitted, task.deadline)
 		}
 	}
+}
+
+// stuck is a log that nobody reads.
+type stuck chan struct{}
+
+func (stuck) Enabled(context.Context, slog.Level) bool    { return true }
+func (s stuck) Handle(context.Context, slog.Record) error { <-s; return nil }
+func (s stuck) WithAttrs([]slog.Attr) slog.Handler        { return s }
+func (s stuck) WithGroup(string) slog.Handler             { return s }
+
+// refusing is a model whose access is refused.
+type refusing struct{}
+
+func (refusing) Invoke(context.Context, job.Route, job.Kind, []byte) (job.Answer, error) {
+	return job.Answer{}, &job.Failure{Reason: job.Unauthorized}
+}
+
+// A log that blocks stops no grants and no leases.
+func TestNothingIsLoggedUnderALock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := make(stuck)
+		w := newTestWorker(t, func(o *Options) {
+			o.Log, o.Model = slog.New(log), refusing{}
+			o.Sources[0].Queue = &script{fail: func(string, string) error { return job.ErrGone }}
+		})
+		go func() {
+			for _, id := range []string{"a", "b", "c"} { // the third stops the route
+				w.liveJob(id)
+			}
+		}()
+		synctest.Wait()
+		if !w.disp.mu.TryLock() {
+			t.Error("a change of the route is logged under the dispatcher's lock")
+		} else {
+			w.disp.mu.Unlock()
+		}
+		k := w.keep[0]
+		k.lease("lost")
+		go k.run(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !k.mu.TryLock() {
+			t.Error("a lost lease is logged under the keeper's lock")
+		} else {
+			k.mu.Unlock()
+		}
+		close(log)
+		k.finish()
+	})
 }

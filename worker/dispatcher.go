@@ -363,9 +363,8 @@ func (d *dispatcher) start(t *task, m *model, r *route, c pacing.Charge, now tim
 // tokens.
 func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, metered bool) (settled int64) {
 	now := time.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	m, r := g.model, g.route
+	d.mu.Lock()
 	var input int64
 	if o == pacing.Answered {
 		m.took += (now.Sub(g.ticket.Start) - m.took) / 20
@@ -382,13 +381,9 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	d.inFlight--
 	m.inFlight--
 	news := r.End(g.ticket, o, settled, input, t.hash, now)
+	cause := r.Gate.Cause()
 	d.trace.end(g, o, settled, now)
 	if news {
-		level := slog.LevelWarn
-		if r.Gate.Cause() == pacing.Open {
-			level = slog.LevelInfo
-		}
-		d.log.Log(context.Background(), level, "route "+r.Gate.Cause().String(), "model", m.Alias, "region", r.at.Region, "model_id", r.at.ModelID)
 		for i := range m.lines { // think again: fall back, or leave
 			for e := m.lines[i].Front(); e != nil; e = e.Next() {
 				e.Value.(*task).signal()
@@ -396,6 +391,14 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 		}
 	}
 	d.pump(now)
+	d.mu.Unlock()
+	if news { // not under the lock: a log may block
+		level := slog.LevelWarn
+		if cause == pacing.Open {
+			level = slog.LevelInfo
+		}
+		d.log.Log(context.Background(), level, "route "+cause.String(), "model", m.Alias, "region", r.at.Region, "model_id", r.at.ModelID)
+	}
 	return settled
 }
 

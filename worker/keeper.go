@@ -356,7 +356,7 @@ func (k *keeper) end(l *lease) {
 func (k *keeper) lose(l *lease, why string, err error) {
 	k.end(l)
 	k.stats.lost.Add(1)
-	k.log.Warn("lease lost", "message_id", l.message, "why", why, "error", err)
+	go k.log.Warn("lease lost", "message_id", l.message, "why", why, "error", err) // a log may block, and mu is held
 	close(l.gone)
 }
 

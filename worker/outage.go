@@ -12,7 +12,9 @@ import (
 )
 
 // outage is whether something that the worker depends on is away. It is logged
-// once when it begins and once when it ends, and readiness shows it meanwhile.
+// once when it begins and once when it ends, and readiness shows it meanwhile. One
+// that comes and goes, as where a single object is refused, is not logged again
+// before it lasts.
 type outage struct {
 	name string
 	log  *slog.Logger
@@ -27,6 +29,8 @@ type outage struct {
 	since time.Time
 	last  time.Time // the last failure
 	good  time.Time // the last success
+	ended time.Time // when it was away last
+	told  bool      // its beginning is logged
 
 	watching bool
 }
@@ -38,6 +42,11 @@ const (
 	checkLongest = 10 * time.Second
 	// checkLimit bounds a check, and every look: a dependency that hangs is away.
 	checkLimit = 10 * time.Second
+	// quiet after its end, an outage is a new one. Shorter, and what is tried again
+	// now and then is logged each time.
+	quiet = 2 * slowestFloor
+	// lasting makes one worth another line before that.
+	lasting = 30 * time.Second
 )
 
 // report tells how a call on the dependency ended that was made at a time. A
@@ -51,13 +60,15 @@ func (o *outage) report(made time.Time, err error) {
 	}
 	began := err != nil && o.cause == nil
 	ended := err == nil && o.cause != nil
-	since := o.since
 	switch {
 	case began:
 		o.cause, o.since = err, time.Now()
 	case ended:
-		o.cause = nil
+		o.cause, o.ended = nil, time.Now()
 	}
+	since, told := o.since, o.told
+	away := o.cause != nil && (told || time.Since(o.ended) > quiet || time.Since(since) > lasting)
+	o.told = away
 	if err == nil {
 		o.good = time.Now()
 	} else {
@@ -66,13 +77,13 @@ func (o *outage) report(made time.Time, err error) {
 	watch := began && o.check != nil && !o.watching
 	o.watching = o.watching || watch
 	o.mu.Unlock()
+	if watch {
+		go o.watch()
+	}
 	switch {
-	case began:
-		o.log.Error("dependency away", "dependency", o.name, "error", err)
-		if watch {
-			go o.watch()
-		}
-	case ended:
+	case away && !told:
+		o.log.Error("dependency away", "dependency", o.name, "since", since, "error", err)
+	case told && !away:
 		o.log.Info("dependency back", "dependency", o.name, "after", time.Since(since).Round(time.Millisecond))
 	}
 	if (began || ended) && o.changed != nil {

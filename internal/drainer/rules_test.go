@@ -711,6 +711,38 @@ func TestARefusedPayloadEndsBeforeItsRetention(t *testing.T) {
 	})
 }
 
+// A result that can't be looked at, in a bucket that works, is logged once, and
+// hides no outage of the bucket.
+func TestOneBadObjectIsLoggedOnce(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Intercept(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "/bad") {
+					rw.WriteHeader(http.StatusForbidden)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		})
+		w.enqueueMany(0, 5, "sonnet", "bad")
+		w.enqueueMany(0, 600, "sonnet", "j")
+		p := w.drain()
+		w.await(10*time.Minute, func() bool { return p.model("sonnet").Succeeded == 600 })
+		away := func() int { return strings.Count(w.logged.String(), "dependency away") }
+		if n := away(); n != 1 {
+			w.Errorf("logged %d times", n)
+		}
+		var on atomic.Bool
+		on.Store(true)
+		w.fault("S3.", &on, unavailable)
+		w.enqueueMany(0, 5, "sonnet", "k")
+		time.Sleep(time.Minute)
+		if n := away(); n != 2 {
+			w.Errorf("logged %d times with an outage of a minute after it", n)
+		}
+	})
+}
+
 // What a drainer could not work with ends it before it receives anything.
 func TestPreflightRefuses(t *testing.T) {
 	for name, c := range map[string]struct {

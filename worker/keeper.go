@@ -34,13 +34,14 @@ type lease struct {
 	keeper   *keeper
 	message  string        // its ID
 	received time.Time     // a moment before SQS's clock of it started
-	gone     chan struct{} // closed when the lease is lost before it was settled
+	gone     chan struct{} // closed when the lease is lost, for good: its job starts no more
 
 	// Below: guarded by keeper.mu.
 	handle   string
 	limit    time.Time // the end of SQS's 12 hours
 	deadline time.Time // when SQS will show the message again
 	do       operation
+	over     bool          // its holder has settled it, and has ended
 	delay    time.Duration // of a release
 	at       time.Time     // when the operation is due
 	in       *list.List    // the agenda that holds it; nil while a call is under way
@@ -109,6 +110,7 @@ func (l *lease) settle(do operation, delay time.Duration) {
 	k := l.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	l.over = true
 	if l.do == settled && do == release {
 		return // lost: there is nothing to give back
 	}
@@ -141,18 +143,24 @@ func (l *lease) adopt(other *lease) {
 		return
 	}
 	l.handle, l.limit = other.handle, other.limit
-	if l.do == settled {
-		return // lost, and its holder was told: only a delete can follow
-	}
 	l.deadline = later(l.deadline, other.deadline)
-	if l.in != nil && l.do == extend {
+	switch {
+	case l.do == settled && !l.over: // lost; but nobody else shall receive a job that has started
+		k.leases++
+		k.schedule(l, extend, other.at)
+	case l.in != nil && l.do == extend:
 		k.unschedule(l)
 		k.schedule(l, extend, other.at)
 	}
 }
 
-// held says whether the lease is ours still.
+// held says whether the lease is ours, and was never lost.
 func (l *lease) held() bool {
+	select {
+	case <-l.gone:
+		return false
+	default:
+	}
 	l.keeper.mu.Lock()
 	defer l.keeper.mu.Unlock()
 	return l.do != settled && time.Now().Before(l.deadline)
@@ -357,7 +365,11 @@ func (k *keeper) lose(l *lease, why string, err error) {
 	k.end(l)
 	k.stats.lost.Add(1)
 	go k.log.Warn("lease lost", "message_id", l.message, "why", why, "error", err) // a log may block, and mu is held
-	close(l.gone)
+	select {
+	case <-l.gone: // for the second time
+	default:
+		close(l.gone)
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -269,6 +269,51 @@ func TestAdoptedWhenItWasLost(t *testing.T) {
 	}
 }
 
+// A job whose lease was lost is finished if it has started. Until then what was
+// received again for it is kept from others, who would pay for it too.
+func TestALostLeaseIsTakenUpAgain(t *testing.T) {
+	s := &script{}
+	s.fail = func(op, handle string) error {
+		if op == "visible" && (handle == "old" || time.Since(s.began) > 3*time.Minute) {
+			return job.ErrGone
+		}
+		return nil
+	}
+	calls := withKeeper(t, s, func(k *keeper) {
+		l := k.lease("old")
+		time.Sleep(70 * time.Second)
+		l.adopt(k.lease("new"))
+		if l.held() {
+			t.Error("the lease is held, although its holder was told that it is lost")
+		}
+		time.Sleep(3 * time.Minute)
+		l.delete()
+	})
+	want := []string{"1m0s visible old 2m0s", "2m10s visible new 2m0s", "3m10s visible new 2m0s", "4m10s delete new"}
+	if diff := cmp.Diff(want, calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// One whose job has ended without it is not: nobody would settle it.
+func TestALostLeaseThatIsOverIsNotTakenUp(t *testing.T) {
+	s := &script{fail: func(_, handle string) error {
+		if handle == "old" {
+			return job.ErrGone
+		}
+		return nil
+	}}
+	calls := withKeeper(t, s, func(k *keeper) {
+		l := k.lease("old")
+		time.Sleep(70 * time.Second)
+		l.release(0)
+		l.adopt(k.lease("new"))
+	})
+	if diff := cmp.Diff([]string{"1m0s visible old 2m0s"}, calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Deleting with an older handle says yes and deletes nothing.
 func TestOlderDeliveryGivesNoHandle_JustSaying1584(t *testing.T) {
 	calls := withKeeper(t, &script{}, func(k *keeper) {

@@ -35,7 +35,6 @@ var firstCharge = pacing.Charge{Reserve: 1000, Expect: 1000, Input: 500}
 // now, and when to ask again.
 type dispatcher struct {
 	log   *slog.Logger
-	stats *stats
 	hold  time.Duration
 	trace tracer
 	slots int           // invocations at once
@@ -53,8 +52,11 @@ type dispatcher struct {
 	stopping  bool
 	timer     *time.Timer
 	pumped    time.Time  // when pump ran last
-	slotBound bool       // since then, slots were the limit
+	bound     bool       // since then, slots were the limit
 	released  []releases // by source
+	passes    uint64     // of pump
+	slotBound time.Duration
+	unbounded int64 // jobs without max_tokens
 }
 
 type quotaKey struct{ region, name string }
@@ -101,10 +103,10 @@ type grant struct {
 	ticket pacing.Ticket
 }
 
-func newDispatcher(w *Worker, o Options) *dispatcher {
+func newDispatcher(o Options) *dispatcher {
 	now := time.Now()
 	d := &dispatcher{
-		log: o.Log, stats: &w.stats, hold: o.Hold, trace: o.Trace, slots: o.MaxInFlight,
+		log: o.Log, hold: o.Hold, trace: o.Trace, slots: o.MaxInFlight,
 		halt: make(chan struct{}), models: map[string]*model{}, quotas: map[quotaKey]*quota{}, pumped: now,
 	}
 	d.arriving, d.released = make([]int, len(o.Sources)), make([]releases, len(o.Sources))
@@ -157,7 +159,7 @@ func (d *dispatcher) admit(t *task) {
 	d.seq++
 	t.seq = d.seq
 	if size := t.chain[0].size; size.MaxTokens == 0 && !size.NoOutput {
-		d.stats.unbounded++
+		d.unbounded++
 	}
 	d.count(t, t.asked())
 }
@@ -287,8 +289,8 @@ func (d *dispatcher) pump(now time.Time) {
 	if d.suspended || d.stopping {
 		return
 	}
-	d.stats.passes++
-	pass := d.stats.passes
+	d.passes++
+	pass := d.passes
 	next := now.Add(time.Hour)
 	for {
 		var head *task
@@ -305,7 +307,7 @@ func (d *dispatcher) pump(now time.Time) {
 		}
 		m := head.in
 		if d.inFlight >= d.slots {
-			d.slotBound = true
+			d.bound = true
 			break
 		}
 		if m.inFlight >= m.MaxInFlight {
@@ -368,7 +370,6 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	var input int64
 	if o == pacing.Answered {
 		m.took += (now.Sub(g.ticket.Start) - m.took) / 20
-		r.counts.invocations++
 		r.counts.latency.Observe(now.Sub(g.ticket.Start).Seconds())
 		settled = g.ticket.Charge.Expect
 		if metered {
@@ -476,10 +477,10 @@ func (d *dispatcher) account(now time.Time) {
 		}
 		m.bound = false
 	}
-	if d.slotBound {
-		d.stats.slotBound += since
+	if d.bound {
+		d.slotBound += since
 	}
-	d.slotBound = false
+	d.bound = false
 }
 
 // enter puts the task into its source's line, by its order of arrival: one that

@@ -12,7 +12,7 @@ import (
 // twoQueues is a dispatcher of one model that two queues bring jobs for, when its
 // first minute is over.
 func twoQueues(t *testing.T, rpm float64) (d *dispatcher, now time.Time) {
-	d = newDispatcher(&Worker{}, Options{
+	d = newDispatcher(Options{
 		Sources: make([]Source, 2), MaxInFlight: 1000, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
 		Models: []ModelOptions{{Alias: "m", MaxInFlight: 1000, Routes: []RouteOptions{{Limits: pacing.Limits{RPM: rpm}}}}},
 	})
@@ -86,7 +86,7 @@ func TestAReleasedJobIsAwayForTheModelItWaitsFor(t *testing.T) {
 			Route: job.Route{ModelID: alias}, Quota: alias, Limits: pacing.Limits{RPM: rpm},
 		}}}
 	}
-	d := newDispatcher(&Worker{}, Options{
+	d := newDispatcher(Options{
 		Sources: make([]Source, 1), MaxInFlight: 10, Hold: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
 		Models: []ModelOptions{model("parked", 60), model("slow", 0.5)},
 	})

@@ -88,13 +88,8 @@ type RouteSnapshot struct {
 	Ledger      pacing.View
 }
 
-// stats counts what no part of the dispatcher's state does. Its first fields
-// belong to whoever holds dispatcher.mu.
+// stats counts what no part of the dispatcher's state does.
 type stats struct {
-	passes    uint64
-	slotBound time.Duration
-	unbounded int64
-
 	started time.Time
 	released, renewed, lost,
 	resultErrors, paidTwice, copiesWaiting, copiesLost atomic.Int64
@@ -113,9 +108,9 @@ type modelCounts struct {
 }
 
 type routeCounts struct {
-	invocations, capacity, reserved, settled int64
-	throttles                                map[string]int64
-	latency                                  Histogram
+	capacity, reserved, settled int64
+	throttles                   map[string]int64
+	latency                     Histogram // of the answered ones
 }
 
 func (s *stats) start(o Options) {
@@ -197,7 +192,7 @@ func (w *Worker) Snapshot() Snapshot {
 	d.mu.Lock()
 	d.pump(now) // brings the bound times up to now
 	s.InFlight, s.Suspended = d.inFlight, d.suspended
-	s.SlotBound, s.Unbounded = w.stats.slotBound, w.stats.unbounded
+	s.SlotBound, s.Unbounded = d.slotBound, d.unbounded
 	oldest := now
 	for i := range d.released {
 		s.Released += d.released[i].due(now)
@@ -243,10 +238,10 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 		c := &r.counts
 		s.Routes = append(s.Routes, RouteSnapshot{
 			Route: r.at, Quota: r.quota.name, Limits: m.ModelOptions.Routes[i].Limits, Gate: r.Gate.Cause().String(),
-			InFlight: r.InFlight(), Invocations: c.invocations, Reserved: c.reserved, Settled: c.settled, Capacity: c.capacity,
+			InFlight: r.InFlight(), Invocations: int64(c.latency.N), Reserved: c.reserved, Settled: c.settled, Capacity: c.capacity,
 			Throttles: maps.Clone(c.throttles), Latency: c.latency.clone(), Ledger: r.Ledger.View(now),
 		})
-		s.Invocations += c.invocations
+		s.Invocations += int64(c.latency.N)
 		s.QuotaTokens += c.settled
 		s.Capacity += c.capacity
 		for _, n := range c.throttles {

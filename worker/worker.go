@@ -149,7 +149,7 @@ const (
 func New(o Options) *Worker {
 	w := &Worker{o: o, log: o.Log}
 	w.stats.start(o)
-	w.disp = newDispatcher(w, o)
+	w.disp = newDispatcher(o)
 	w.room.max = o.MaxInFlightBytes
 	w.jobs.start()
 	for _, s := range o.Sources {

@@ -403,17 +403,25 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	return settled
 }
 
-// fail counts an unavailable answer against the job.
-func (d *dispatcher) fail(t *task, r *route, timeout bool, now time.Time) (over bool) {
+// fail ends a grant with a failure, counts it, and says whether the job has had
+// too many of its kind.
+func (d *dispatcher) fail(t *task, g *grant, f *job.Failure) (over bool) {
+	now := time.Now()
+	d.settle(t, g, outcomeOf(f.Reason), job.Usage{}, false)
+	r := g.route
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return t.record.fail(&r.Route, timeout, now)
-}
-
-func (d *dispatcher) successes(r *route) uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return r.Successes()
+	switch f.Reason {
+	case job.Throttled, job.Exhausted:
+		increment(&r.counts.throttles, f.Cause)
+	case job.Unauthorized:
+		return t.record.refuse(r, r.Successes(), now)
+	case job.Rejected:
+	default:
+		r.counts.capacity++
+		return t.record.fail(&r.Route, f.Timeout, now)
+	}
+	return false
 }
 
 // whole is the largest quota of a minute that the model has, in tokens, if the

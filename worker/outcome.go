@@ -70,9 +70,7 @@ func (w *Worker) invoke(t *task, g *grant) (*job.Answer, *job.Failure, error) {
 // treat settles a failed invocation and says how long the job should wait for
 // its next, or that this failure is its end.
 func (w *Worker) treat(t *task, g *grant, f *job.Failure) (next time.Duration, over bool) {
-	now := time.Now()
-	w.disp.settle(t, g, outcomeOf(f.Reason), job.Usage{}, false)
-	w.disp.failed(g, f)
+	over = w.disp.fail(t, g, f)
 	rec := t.record
 	backoff := func(n *int) time.Duration {
 		*n++
@@ -94,11 +92,11 @@ func (w *Worker) treat(t *task, g *grant, f *job.Failure) (next time.Duration, o
 		t.throttles++
 		return 0, false
 	case job.Unauthorized:
-		return jitter(refusedFor), rec.refuse(g.route, w.disp.successes(g.route), now)
+		return jitter(refusedFor), over
 	case job.Rejected:
 		return 0, g.model == t.asked() || !t.strike(g.model)
 	default:
-		if w.disp.fail(t, g.route, f.Timeout, now) {
+		if over {
 			return 0, !t.strike(g.model)
 		}
 		return backoff(&rec.unavailable), false

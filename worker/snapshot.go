@@ -137,18 +137,6 @@ func (s *stats) receive(source, n int) {
 	s.sources[source] += int64(n)
 }
 
-// failed counts a failed invocation.
-func (d *dispatcher) failed(g *grant, f *job.Failure) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch f.Reason {
-	case job.Throttled, job.Exhausted:
-		increment(&g.route.counts.throttles, f.Cause)
-	case job.Unavailable:
-		g.route.counts.capacity++
-	}
-}
-
 // ended counts a result under the model that was asked for, where that could be
 // read; waits and latencies under the one that answered.
 func (d *dispatcher) ended(t *task, r job.Result) {

@@ -105,7 +105,6 @@ type Attributes struct {
 	Retention                  time.Duration
 	FIFO                       bool
 	MaxMessageBytes            int // body and attributes
-	ARN                        string
 }
 
 // Describe asks SQS about the queue. From then on Send respects its
@@ -138,7 +137,6 @@ func (q *Queue) Describe(ctx context.Context) (Attributes, error) {
 		Retention:       time.Duration(number(types.QueueAttributeNameMessageRetentionPeriod)) * time.Second,
 		FIFO:            out.Attributes[string(types.QueueAttributeNameFifoQueue)] == "true",
 		MaxMessageBytes: number(types.QueueAttributeNameMaximumMessageSize),
-		ARN:             out.Attributes[string(types.QueueAttributeNameQueueArn)],
 	}
 	if err != nil {
 		return Attributes{}, err

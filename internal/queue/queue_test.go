@@ -302,7 +302,7 @@ func TestDescribe(t *testing.T) {
 		}
 		want := queue.Attributes{
 			Visible: 2, Delayed: 1, InFlight: 1, Retention: 240 * time.Hour,
-			MaxMessageBytes: 1 << 20, ARN: "arn:aws:sqs:us-east-1:000000000000:orders",
+			MaxMessageBytes: 1 << 20,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			f.Errorf("(-want +got):\n%s", diff)

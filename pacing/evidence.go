@@ -42,12 +42,12 @@ const (
 	// doubled quota is filled just before it is believed.
 	explorePace = 1.98
 	// exploreQuiet is how long no throttle must have been seen, and for how long the
-	// share must be whole. Too small: a neighbour is explored, or what he left in a
+	// share must be whole, before any exploration but the first two. Too small: a neighbour is explored, or what he left in a
 	// rolling minute. Too large: nothing is explored, even where throttles are rare (a
 	// neighbour of ten seconds in each minute ended it for good at a minute).
 	exploreQuiet = 20 * time.Second
 	// explorePrice is the number of successes that each throttle of the last
-	// exploration costs the next, but for the first ones and those beyond a bucket
+	// exploration costs the next, but for the very first and those beyond a bucket
 	// alone. Too small: throttles (3 per 1,000 at 300).
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).

@@ -5,8 +5,9 @@ import "time"
 // Cause is why a gate is closed.
 type Cause uint8
 
-// The causes, the worse ones later. They differ in their constants only: how
-// soon the first probe goes, and how the interval grows while probes fail.
+// The causes, the worse ones later. They differ in how soon the first probe goes, and
+// how the interval grows while probes fail; and that any success opens a broken route,
+// the others only a probe's.
 const (
 	Open    Cause = iota
 	Broken        // the service is away or out of capacity: the breaker

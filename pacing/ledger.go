@@ -171,7 +171,8 @@ func (l *Ledger) costs(c Charge) (reserve, expect [dimensions]time.Duration) {
 // surplus is what a settlement is expected to take beyond the reservation.
 func surplus(reserve, expect time.Duration) time.Duration { return max(expect-reserve, 0) }
 
-// permits is when a charge may start, as far as these tell.
+// permits holds when a charge may start: by the buckets alone, by the minutes alone,
+// and by everything.
 type permits struct {
 	buckets time.Duration
 	minutes time.Duration // by the clock, where they may keep the pace and buckets are in the way; else never
@@ -343,8 +344,8 @@ func (l *Ledger) Settle(g Grant, settled, input int64, now time.Time) {
 
 // Cancel ends a grant without a settlement that is known: the request was not
 // sent, or ended in an error or a time-out. AWS does not say what such a
-// request is charged. The safe side is what it was expected to cost: too much
-// where AWS gives all of it back, which only errors make felt.
+// request is charged. We take what it was expected to cost, between nothing and all
+// of its reservation.
 func (l *Ledger) Cancel(g Grant, now time.Time) {
 	t, ok := l.end(g, now)
 	if !ok {
@@ -354,7 +355,8 @@ func (l *Ledger) Cancel(g Grant, now time.Time) {
 	l.settle(g, g.charge.Expect, g.charge.Reserve, t)
 }
 
-// settle books what was settled, and reserved in truth.
+// settle books what was settled; reserved is what the limiter took at the start, as
+// the usage now shows.
 func (l *Ledger) settle(g Grant, settled, reserved int64, now time.Duration) {
 	reserve, expect := l.costs(g.charge)
 	late := l.witnesses.since(now - lag)

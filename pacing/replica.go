@@ -17,8 +17,8 @@ const (
 	// bucket of one second loses its worth in goodput, 0.7 % at 45 ms.
 	jitter = 45 * time.Millisecond
 
-	// lag is twice the largest one-way delay: for so long a refund that the
-	// limiter has made is not known here, and a start made here not there. Too
+	// lag is twice the largest one-way delay: for so long nobody can tell which
+	// reached the limiter first, a refund that is heard of now or a start. Too
 	// small: a refund is credited that the limiter dropped for a full bucket
 	// (151 throttles per 1,000 at 0). Too large: a bucket that holds few
 	// reservations loses goodput (70 % at 50 ms, 62 % at 100 ms).

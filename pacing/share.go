@@ -24,8 +24,8 @@ const (
 	cutAgain = 5 * time.Second
 	// The hold is how long the share creeps back to the level of the last
 	// throttle before it tries more. A trouble that is young may be over as soon,
-	// one that has lasted will last: the hold is to the trouble's age as the square
-	// of that is to holdAge's, and holdFirst at least. Too small: throttles of a steady
+	// one that has lasted will last: the hold is age³/holdAge², of the trouble's age,
+	// and holdFirst at least. Too small: throttles of a steady
 	// neighbour's first minute. Too large: bursts of a neighbour cost the time
 	// between them too (60 % of the goodput on small buckets at 5 s).
 	holdFirst = 2500 * time.Millisecond

@@ -109,12 +109,12 @@ locals {
 
     { for alias in keys(local.models) : "failures-${alias}" => {
       row  = "failures"
-      text = "More than 2 % of the results of ${alias} in 5 minutes are failures, and at least ${var.failures_least}."
+      text = "More than 2 % of the results of ${alias} in 5 minutes are failures: all of them, or at least ${var.failures_least}."
       m = {
         failed    = { metric = local.metrics.Failed, stat = "Sum", of = alias }
         succeeded = { metric = local.metrics.Succeeded, stat = "Sum", of = alias }
       }
-      expression = "IF(failed>=${var.failures_least},100*failed/(succeeded+failed),0)"
+      expression = "IF(failed>=${var.failures_least} OR (failed>0 AND succeeded<1),100*failed/(succeeded+failed),0)"
       period     = 300 # minute by minute, a short run that fails whole would go by
       over       = 2
       for        = 1

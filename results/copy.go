@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
 
 	"github.com/sluicehq/sluice/job"
 )
@@ -60,8 +60,8 @@ func (s *Sink) send(ctx context.Context, r job.Result) error {
 
 // CopyStored sends a copy of the result that stands under the identity, if
 // copies are wanted: whoever finds a job answered can't know that the copy was
-// sent before its writer died. What can be seen and not read, as what went into
-// an archive, is copied in outline.
+// sent before its writer died. What went into an archive, and can be seen and not
+// read, is copied in outline.
 func (s *Sink) CopyStored(ctx context.Context, who job.Identity) error {
 	if s.o.Copies == nil {
 		return nil
@@ -70,7 +70,7 @@ func (s *Sink) CopyStored(ctx context.Context, who job.Identity) error {
 	if err == nil {
 		return s.Copy(ctx, r)
 	}
-	if code := status(err); code != 0 && code < http.StatusInternalServerError {
+	if e, ok := errors.AsType[smithy.APIError](err); ok && e.ErrorCode() == "InvalidObjectState" {
 		if there, e := s.head(ctx, who.Key()); e == nil && there.status != "" {
 			return s.send(ctx, s.outline(job.Result{ID: who.ID, Run: who.Run, Status: there.status}))
 		}

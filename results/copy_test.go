@@ -3,6 +3,7 @@ package results_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -142,16 +143,20 @@ func TestCopyStored(t *testing.T) {
 	})
 }
 
-// What can be seen and not read is copied in outline.
-func TestCopyOfWhatCantBeRead(t *testing.T) {
+// What is in an archive is copied in outline; what can't be read for another reason
+// may be there again.
+func TestCopyOfWhatIsArchived(t *testing.T) {
 	in(t, func(f *fixture) {
 		f.save(claim(), result(job.Succeeded, "a"), job.Open)
-		code := http.StatusServiceUnavailable
-		f.on(http.MethodGet, func(_ int, w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(code) })
+		code := "AccessDenied"
+		f.on(http.MethodGet, func(_ int, w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", code)
+		})
 		if err := f.CopyStored(f.Context(), claim().Identity); err == nil {
-			f.Error("no error though S3 is away")
+			f.Error("no error though it was refused")
 		}
-		code = http.StatusForbidden
+		code = "InvalidObjectState"
 		if err := f.CopyStored(f.Context(), claim().Identity); err != nil {
 			f.Fatal(err)
 		}

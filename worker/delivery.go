@@ -39,6 +39,7 @@ type task struct {
 	// Below: guarded by dispatcher.mu.
 	seq      uint64
 	arriving bool
+	ending   bool
 	heldBy   *model
 	in       *model // in whose line it stands
 	elem     *list.Element
@@ -77,7 +78,7 @@ func back(delay time.Duration) ending { return ending{did: released, delay: dela
 // live is the life of a delivery.
 func (w *Worker) live(t *task) {
 	defer func() {
-		w.disp.leave(t)
+		w.disp.gone(t)
 		w.room.add(-t.bytes)
 	}()
 	switch e := w.claimed(t); e.did {
@@ -276,21 +277,21 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 	if field, ok := errors.AsType[*job.FieldError](problem); ok {
 		f, final = &job.Failure{Reason: job.Malformed, Message: field.Error()}, true
 	}
-	if !final {
-		now := time.Now()
-		if t.expired(now) {
-			return w.finish(t, nil, nil, expired)
-		}
+	if now := time.Now(); !final && !t.expired(now) {
 		t.record.unavailable++
 		wait := pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, rand.Float64())
 		return back(min(wait, t.nextMoment(now)))
 	}
-	// Buried already, perhaps, by one that stopped before its copy was sent.
+	// Answered already, or buried by one that stopped before its copy was sent. A
+	// payload that can't be read is not known to be another than what was answered.
+	unread := !final || f.Reason == job.Payload
 	switch verdict, err := w.look(t); {
 	case err != nil:
 		return w.giveUp(t)
-	case verdict == job.Answered:
+	case verdict == job.Answered, verdict == job.Contested && unread:
 		return w.copyStored(t)
+	case !final:
+		return w.finish(t, nil, nil, expired)
 	}
 	return w.bury(t, f)
 }

@@ -43,6 +43,7 @@ type dispatcher struct {
 
 	mu        sync.Mutex
 	arriving  []int // received, and their model not known yet, by source
+	ending    int   // they will not start any more; their results and copies are on their way
 	models    map[string]*model
 	order     []*model
 	quotas    map[quotaKey]*quota
@@ -176,6 +177,20 @@ func (d *dispatcher) rejoin(t *task) {
 func (d *dispatcher) leave(t *task) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !t.ending {
+		t.ending = true
+		d.ending++
+	}
+	d.count(t, nil)
+}
+
+// gone is the end of the task's life.
+func (d *dispatcher) gone(t *task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t.ending {
+		d.ending--
+	}
 	d.count(t, nil)
 }
 

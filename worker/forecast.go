@@ -137,7 +137,7 @@ func (m *model) turnover(within time.Duration) int {
 func (d *dispatcher) want(source int, x *mix, now time.Time) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.suspended || d.stopping {
+	if d.suspended || d.stopping || d.ending >= d.slots+maxCopiesWaiting { // what can't be kept takes room too
 		return 0
 	}
 	var want, held, anywhere int

@@ -28,10 +28,10 @@ const (
 	// renewFrom receives on, a release is a renewal, so that releases never add
 	// up to a burial by SLUICE_MAX_RECEIVES or by the queue's redrive policy.
 	renewFrom = 20
-	// renewOwn releases before that, from half of renewFrom on, must have been this
-	// process's own: a job that kills processes is received as often, and must not
-	// be made young. More, and jobs of a queue that many drainers share would be
-	// buried for their releases.
+	// renewOwn releases just before that must have been this process's own: a job that
+	// kills processes is received as often, and must not be made young; the last
+	// receive but one is renewed by anybody. More, and more jobs come there whose
+	// releases many drainers share, or one that restarts.
 	renewOwn = 2
 	// longestDelay is SQS's, of a message sent.
 	longestDelay = 15 * time.Minute
@@ -234,11 +234,12 @@ func (t *task) again() job.Message {
 // renew turns the release of a delivery that was received often into a fresh
 // message, unless it can't.
 func (w *Worker) renew(t *task, delay time.Duration) ending {
-	if t.d.Receives < renewFrom/2 {
+	if t.d.Receives < renewFrom-renewOwn {
 		return back(delay)
 	}
 	t.record.released++
-	if t.d.Receives < renewFrom || t.record.released <= renewOwn || w.taking.Err() != nil || !t.lease.held() {
+	known := t.record.released > renewOwn || t.d.Receives >= w.o.MaxReceives-1
+	if t.d.Receives < renewFrom || !known || w.taking.Err() != nil || !t.lease.held() {
 		return back(delay)
 	}
 	m := t.again()

@@ -66,8 +66,7 @@ func (w *Worker) intake(source int) (most, polls int) {
 	polls = 1
 	if x.full() {
 		polls = min(max(1, most/batchSize), parallelReceives)
-	}
-	if polls == 1 {
+	} else {
 		// A long poll may bring nothing for as long as it lasts. Those of all queues
 		// take half of the room, or the last queue would never get any.
 		most = min(most, max(1, int(w.room.max/2/job.MaxBody)/len(w.mixes)))

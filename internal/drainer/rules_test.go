@@ -1,6 +1,7 @@
 package drainer_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -493,6 +494,31 @@ func TestTheCopyOfAnArchivedResultNamesIt(t *testing.T) {
 	})
 }
 
+// What waits for its copy takes room: no more is received than can be kept.
+func TestWhatCantBeKeptIsNotReceived(t *testing.T) {
+	inWorld(t, sim(60_000), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":60000}]}}`, 1, func(w *world) {
+		w.cfg.MaxInFlight = 20
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		w.enqueueMany(0, 1_000, "sonnet", "j")
+		p := w.drain()
+		w.empty(p, time.Hour)
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("SQS.SendMessageBatch", "/copies", &on, func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(19 * time.Second) // no error yet
+			unavailable(rw, r)
+		})
+		before := p.Snapshot().Sources[0].Received
+		w.enqueueMany(0, 1_000, "sonnet", "j") // all answered
+		time.Sleep(10 * time.Second)
+		if n := p.Snapshot().Sources[0].Received - before; n < 20 || n > 150 {
+			w.Errorf("%d received while no copy could be sent, want some 120", n)
+		}
+		on.Store(false)
+		w.empty(p, time.Hour)
+	})
+}
+
 // Two drainers on one queue, each with half of the quota.
 func TestTwoDrainersShareAQueue(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
@@ -711,6 +737,34 @@ func TestARefusedPayloadEndsBeforeItsRetention(t *testing.T) {
 	})
 }
 
+// A payload job that was answered, and whose payload can't be read when it comes again,
+// is not taken for another that failed.
+func TestAnAnsweredPayloadStaysAnswered(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.keepFor(0, time.Hour)
+		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
+		body := must(converse("large", "sonnet", 10, 10).Encode())
+		if _, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+			Bucket: aws.String("results"), Key: aws.String("payloads/large"), Body: bytes.NewReader(body),
+		}); err != nil {
+			w.Fatal(err)
+		}
+		pointer := `{"payload":"s3://results/payloads/large","id":"large","run":"test"}`
+		p := w.drain()
+		w.send(0, pointer)
+		w.empty(p, 5*time.Minute)
+		w.wantCopies("large")
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("S3.GetObject", "/payloads/", &on, denied)
+		w.send(0, pointer)
+		w.empty(p, 70*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+		w.wantBuried(map[job.Reason]int{})
+		w.wantCopies("large")
+	})
+}
+
 // A result that can't be looked at, in a bucket that works, is logged once, and
 // hides no outage of the bucket.
 func TestOneBadObjectIsLoggedOnce(t *testing.T) {
@@ -740,6 +794,35 @@ func TestOneBadObjectIsLoggedOnce(t *testing.T) {
 		if n := away(); n != 2 {
 			w.Errorf("logged %d times with an outage of a minute after it", n)
 		}
+	})
+}
+
+// Jobs without a payload do not need the payloads' bucket, at the start neither.
+func TestStartWhilePayloadsAreAway(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		var on atomic.Bool
+		on.Store(true)
+		w.faultOn("S3.HeadObject", "/payloads/", &on, unavailable)
+		w.enqueueMany(0, 1, "sonnet", "j")
+		w.empty(w.drain(), 10*time.Minute)
+		w.wantResults(map[job.Status]int{job.Succeeded: 1})
+	})
+}
+
+// Releases do not add up to a burial where no process lives through three of them.
+func TestRestartsAddUpToNoBurial(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.cfg.MaxReceives = 21
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) { m.TPD = 1 })
+		w.enqueueMany(0, 1, "sonnet", "j")
+		for range 24 {
+			p := w.drain()
+			time.Sleep(30 * time.Minute)
+			if err := p.end(); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.wantBuried(map[job.Reason]int{})
 	})
 }
 

@@ -45,7 +45,8 @@ func NewPayloads(client *s3.Client, bucket, prefix string) *Payloads {
 }
 
 // Preflight proves that a payload that is absent can be told from one that may
-// not be read: as the latter it would be asked for until its job's deadline.
+// not be read: as the latter it would be asked for until its job's deadline. That S3
+// is away is no error: jobs without a payload do not need it.
 func (p *Payloads) Preflight(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -57,6 +58,8 @@ func (p *Payloads) Preflight(ctx context.Context) error {
 	case ok && e.HTTPStatusCode() == http.StatusForbidden:
 		return fmt.Errorf("payloads preflight: an absent payload looks forbidden: "+
 			"s3:ListBucket on the bucket %s or s3:GetObject on its objects is missing: %w", p.bucket, err)
+	case !ok && err != nil, ok && e.HTTPStatusCode() >= http.StatusInternalServerError:
+		return nil
 	case err == nil:
 		err = errors.New("an object that cannot exist was found")
 	}

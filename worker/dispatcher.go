@@ -2,7 +2,6 @@ package worker
 
 import (
 	"container/list"
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -75,7 +74,15 @@ type route struct {
 	at        job.Route
 	quota     *quota
 	undivided float64
+	closed    closure // zero while the gate is open
 	counts    routeCounts
+}
+
+// closure is when a route's gate was closed, and for which failure: what a person
+// needs to find it in AWS's own logs.
+type closure struct {
+	since           time.Time
+	code, requestID string
 }
 
 // model is a pool of routes, and the jobs that stand in line for it.
@@ -102,6 +109,7 @@ type grant struct {
 	model  *model
 	route  *route
 	ticket pacing.Ticket
+	failed *job.Failure // what came back in place of an answer
 }
 
 func newDispatcher(o Options) *dispatcher {
@@ -400,6 +408,10 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	cause := r.Gate.Cause()
 	d.trace.end(g, o, settled, now)
 	if news {
+		r.closed = closure{}
+		if f := g.failed; f != nil {
+			r.closed = closure{now, f.Code, f.RequestID}
+		}
 		for i := range m.lines { // think again: fall back, or leave
 			for e := m.lines[i].Front(); e != nil; e = e.Next() {
 				e.Value.(*task).signal()
@@ -409,11 +421,12 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 	d.pump(now)
 	d.mu.Unlock()
 	if news { // not under the lock: a log may block
-		level := slog.LevelWarn
-		if cause == pacing.Open {
-			level = slog.LevelInfo
+		log := d.log.With("model", m.Alias, "region", r.at.Region, "model_id", r.at.ModelID)
+		if f := g.failed; f != nil {
+			log.Warn("route "+cause.String(), "reason", f.Reason, "code", f.Code, "request_id", f.RequestID)
+		} else {
+			log.Info("route " + cause.String())
 		}
-		d.log.Log(context.Background(), level, "route "+cause.String(), "model", m.Alias, "region", r.at.Region, "model_id", r.at.ModelID)
 	}
 	return settled
 }
@@ -422,6 +435,7 @@ func (d *dispatcher) settle(t *task, g *grant, o pacing.Outcome, u job.Usage, me
 // too many of its kind.
 func (d *dispatcher) fail(t *task, g *grant, f *job.Failure) (over bool) {
 	now := time.Now()
+	g.failed = f
 	d.settle(t, g, outcomeOf(f.Reason), job.Usage{}, false)
 	r := g.route
 	d.mu.Lock()

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"container/heap"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -263,16 +265,20 @@ func jitter(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Float64()*float64(d)/10)
 }
 
-// usable says whether some route can be tried.
-func (d *dispatcher) usable() bool {
+// usable is nil if some route can be tried, else what closed each.
+func (d *dispatcher) usable() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	errs := []error{errors.New("no route is usable")}
 	for _, m := range d.order {
 		if m.open() {
-			return true
+			return nil
+		}
+		for _, r := range m.routes {
+			errs = append(errs, fmt.Errorf("%s/%s: %v (%s)", r.at.Region, r.at.ModelID, r.Gate.Cause(), r.closed.code))
 		}
 	}
-	return false
+	return errors.Join(errs...)
 }
 
 func later(a, b time.Time) time.Time {

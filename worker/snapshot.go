@@ -78,6 +78,9 @@ type RouteSnapshot struct {
 	Quota       string
 	Limits      pacing.Limits
 	Gate        string
+	GateCode    string    // of the failure that closed it; "" while it is open, as the two below
+	GateRequest string    // that failure's request ID
+	GateSince   time.Time // when it was closed
 	InFlight    int
 	Invocations int64
 	Reserved    int64 // tokens
@@ -226,6 +229,7 @@ func (m *model) snapshot(now time.Time) ModelSnapshot {
 		c := &r.counts
 		s.Routes = append(s.Routes, RouteSnapshot{
 			Route: r.at, Quota: r.quota.name, Limits: m.ModelOptions.Routes[i].Limits, Gate: r.Gate.Cause().String(),
+			GateCode: r.closed.code, GateRequest: r.closed.requestID, GateSince: r.closed.since,
 			InFlight: r.InFlight(), Invocations: int64(c.latency.N), Reserved: c.reserved, Settled: c.settled, Capacity: c.capacity,
 			Throttles: maps.Clone(c.throttles), Latency: c.latency.clone(), Ledger: r.Ledger.View(now),
 		})

@@ -223,10 +223,7 @@ func (w *Worker) Ready() error {
 	if n := w.stats.copiesWaiting.Load(); n >= maxCopiesWaiting {
 		errs = append(errs, fmt.Errorf("%d copies of results can't be sent", n))
 	}
-	if !w.disp.usable() {
-		errs = append(errs, errors.New("no route is usable"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.disp.usable())...)
 }
 
 // suspension is called when the sink or the copies fail or recover: no answer is

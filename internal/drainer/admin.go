@@ -126,11 +126,15 @@ type percentiles struct {
 
 type routeStatus struct {
 	job.Route
-	Quota    string  `json:"quota"`         // routes of one Region and quota share all of what follows
-	RPM      float64 `json:"rpm,omitempty"` // this drainer's part of it; absent: not limited
-	TPM      float64 `json:"tpm,omitempty"`
-	Gate     string  `json:"gate"` // open, broken, parked, stopped
-	InFlight int     `json:"in_flight"`
+	Quota string  `json:"quota"`         // routes of one Region and quota share all of what follows
+	RPM   float64 `json:"rpm,omitempty"` // this drainer's part of it; absent: not limited
+	TPM   float64 `json:"tpm,omitempty"`
+	Gate  string  `json:"gate"` // open, broken, parked, stopped
+	// Of the failure that closed the gate; absent while it is open.
+	GateCode    string    `json:"gate_code,omitempty"`
+	GateRequest string    `json:"gate_request_id,omitempty"`
+	GateSince   time.Time `json:"gate_since,omitzero"`
+	InFlight    int       `json:"in_flight"`
 
 	Invocations    int64            `json:"invocations"`
 	CapacityErrors int64            `json:"capacity_errors"`
@@ -190,6 +194,7 @@ func statusOf(name, version string, s worker.Snapshot, depths []queue.Attributes
 		for _, r := range m.Routes {
 			rs := routeStatus{
 				Route: r.Route, Quota: r.Quota, RPM: r.Limits.RPM, TPM: r.Limits.TPM, Gate: r.Gate, InFlight: r.InFlight,
+				GateCode: r.GateCode, GateRequest: r.GateRequest, GateSince: r.GateSince,
 				Invocations: r.Invocations, CapacityErrors: r.Capacity, Latency: percentilesOf(r.Latency), ReservedTokens: r.Reserved, SettledTokens: r.Settled, Throttles: known(r.Throttles),
 				Share: r.Ledger.Share, Shape: r.Ledger.Shape, Bound: r.Ledger.Bound, MarginSeconds: r.Ledger.Margin.Seconds(),
 				BucketSeconds: r.Ledger.Bucket.Seconds(), Minute: r.Ledger.Minute,

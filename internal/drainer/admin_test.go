@@ -16,6 +16,8 @@ func TestStatusIsAPromise(t *testing.T) {
 	t.Parallel()
 	s := snapshot()
 	s.NotReadyReason = "results: away\nno route is usable"
+	shut := &s.Models[2].Routes[1]
+	shut.Gate, shut.GateCode, shut.GateRequest, shut.GateSince = "stopped", "AccessDeniedException", "r-1", s.Started
 	body, err := json.Marshal(statusOf("sluice", "1.2.3 go1.26", s, []queue.Attributes{{Visible: 3, Delayed: 2, InFlight: 1}}))
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +80,12 @@ func TestStatusIsAPromise(t *testing.T) {
 		{"models.2.routes.0.tpm", 200000.0},
 		{"models.0.routes.0.tpm", nil},
 		{"models.2.routes.0.gate", "open"},
+		{"models.2.routes.0.gate_code", nil},
+		{"models.2.routes.0.gate_request_id", nil},
+		{"models.2.routes.0.gate_since", nil},
+		{"models.2.routes.1.gate_code", "AccessDeniedException"},
+		{"models.2.routes.1.gate_request_id", "r-1"},
+		{"models.2.routes.1.gate_since", "2026-11-23T06:00:00Z"},
 		{"models.2.routes.0.in_flight", 0.0},
 		{"models.2.routes.0.invocations", 150.0},
 		{"models.2.routes.0.capacity_errors", 0.0},

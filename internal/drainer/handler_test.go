@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluicehq/sluice/internal/config"
+	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
 )
 
 // ask calls the admin handler.
@@ -97,6 +98,34 @@ func TestAdminHandler(t *testing.T) {
 			if strings.Contains(text, "secret") {
 				t.Errorf("a job shows:\n%s", text)
 			}
+		}
+	})
+}
+
+// A closed route says why where a person looks: what to mend, and what to ask AWS
+// about.
+func TestAClosedRouteSaysWhy(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) {
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Denied, Rate: 1, Until: 5 * time.Minute}}
+		})
+		w.enqueueMany(0, 5, "sonnet", "j")
+		began := time.Now()
+		p := w.drain()
+		time.Sleep(3 * time.Minute)
+		if _, body := p.ask("/readyz"); body != "no route is usable\nus-east-1/"+sonnet+": stopped (AccessDeniedException)\n" {
+			w.Errorf("readyz says %q", body)
+		}
+		route := p.model("sonnet").Routes[0]
+		if route.GateCode != "AccessDeniedException" || route.GateRequest == "" || route.GateSince.Sub(began) > time.Minute {
+			w.Errorf("the status says code %q, request %q, since %v", route.GateCode, route.GateRequest, route.GateSince)
+		}
+		if line := "reason=unauthorized code=AccessDeniedException request_id=" + route.GateRequest; !strings.Contains(w.logged.String(), line) {
+			w.Errorf("the log does not say %s", line)
+		}
+		w.empty(p, 20*time.Minute)
+		if route := p.model("sonnet").Routes[0]; route.GateCode != "" || !route.GateSince.IsZero() {
+			w.Errorf("the status of an open route says code %q, since %v", route.GateCode, route.GateSince)
 		}
 	})
 }

@@ -269,6 +269,9 @@ func jitter(d time.Duration) time.Duration {
 func (d *dispatcher) usable() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.stopping {
+		return errStopping
+	}
 	errs := []error{errors.New("no route is usable")}
 	for _, m := range d.order {
 		if m.open() {

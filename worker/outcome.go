@@ -61,6 +61,7 @@ func (w *Worker) invoke(t *task, g *grant) (*job.Answer, *job.Failure, error) {
 	}
 	f, ok := errors.AsType[*job.Failure](err)
 	if !ok {
+		w.stats.cancelled.Add(1)
 		w.disp.settle(t, g, pacing.Cancelled, job.Usage{}, false)
 		return nil, nil, err
 	}

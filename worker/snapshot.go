@@ -35,6 +35,7 @@ type Snapshot struct {
 	CopiesWaiting  int64
 	CopiesLost     int64
 	PaidTwice      int64
+	Cancelled      int64 // invocations, by the stop
 	Unbounded      int64 // jobs without max_tokens
 	BytesHeld      int64
 	Suspended      bool
@@ -95,7 +96,7 @@ type RouteSnapshot struct {
 type stats struct {
 	started time.Time
 	released, renewed, lost,
-	resultErrors, paidTwice, copiesWaiting, copiesLost atomic.Int64
+	resultErrors, paidTwice, cancelled, copiesWaiting, copiesLost atomic.Int64
 
 	mu       sync.Mutex
 	buried   map[job.Reason]int64
@@ -208,7 +209,7 @@ func (w *Worker) Snapshot() Snapshot {
 	w.stats.mu.Unlock()
 
 	s.Releases, s.Renewals, s.LeasesLost = w.stats.released.Load(), w.stats.renewed.Load(), w.stats.lost.Load()
-	s.ResultErrors, s.PaidTwice = w.stats.resultErrors.Load(), w.stats.paidTwice.Load()
+	s.ResultErrors, s.PaidTwice, s.Cancelled = w.stats.resultErrors.Load(), w.stats.paidTwice.Load(), w.stats.cancelled.Load()
 	s.CopiesWaiting, s.CopiesLost = w.stats.copiesWaiting.Load(), w.stats.copiesLost.Load()
 	s.BytesHeld = w.room.held()
 	return s

@@ -189,6 +189,7 @@ func (w *Worker) Run(stop context.Context) {
 	}
 
 	<-stop.Done()
+	began, before := time.Now(), w.Snapshot()
 	w.log.Info("stopping", "cause", context.Cause(stop), "grace", w.o.Grace)
 	w.disp.stop()
 	var timers []*time.Timer
@@ -207,6 +208,9 @@ func (w *Worker) Run(stop context.Context) {
 	for _, t := range timers {
 		t.Stop()
 	}
+	after := w.Snapshot()
+	w.log.Info("stopped", "finished", after.Receives.N-before.Receives.N, "cancelled", after.Cancelled,
+		"released", after.Releases-before.Releases, "took", time.Since(began).Round(time.Millisecond))
 }
 
 var errStopping = errors.New("the drainer is stopping")

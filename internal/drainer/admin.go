@@ -79,6 +79,7 @@ type jobsStatus struct {
 	CopiesWaiting    int64   `json:"copies_waiting"`
 	CopiesLost       int64   `json:"copies_lost"`
 	PaidTwice        int64   `json:"paid_twice"`
+	Cancelled        int64   `json:"cancelled"` // invocations, by the stop
 	Unbounded        int64   `json:"unbounded"` // without max_tokens
 	SlotBoundSeconds float64 `json:"slot_bound_seconds"`
 }
@@ -169,7 +170,7 @@ func statusOf(name, version string, s worker.Snapshot, depths []queue.Attributes
 			OldestSeconds: s.OldestJob.Seconds(), BytesHeld: s.BytesHeld, Buried: known(s.Buried),
 			Releases: s.Releases, Renewals: s.Renewals, LeasesLost: s.LeasesLost,
 			ResultErrors: s.ResultErrors, CopiesWaiting: s.CopiesWaiting, CopiesLost: s.CopiesLost,
-			PaidTwice: s.PaidTwice, Unbounded: s.Unbounded, SlotBoundSeconds: s.SlotBound.Seconds(),
+			PaidTwice: s.PaidTwice, Cancelled: s.Cancelled, Unbounded: s.Unbounded, SlotBoundSeconds: s.SlotBound.Seconds(),
 		},
 		Queues: []queueStatus{}, Models: []modelStatus{},
 	}

@@ -50,6 +50,7 @@ func TestStatusIsAPromise(t *testing.T) {
 		{"jobs.copies_waiting", 0.0},
 		{"jobs.copies_lost", 0.0},
 		{"jobs.paid_twice", 1.0},
+		{"jobs.cancelled", 0.0},
 		{"jobs.unbounded", 0.0},
 		{"jobs.slot_bound_seconds", 2.0},
 		{"queues.0.name", "urgent"},

@@ -80,6 +80,7 @@ func (d *Drainer) samples() (all []metrics.Sample) {
 	add("ResultErrors", "", "", "", float64(s.ResultErrors))
 	add("CopiesLost", "", "", "", float64(s.CopiesLost))
 	add("PaidTwice", "", "", "", float64(s.PaidTwice))
+	add("Cancelled", "", "", "", float64(s.Cancelled))
 	add("Unbounded", "", "", "", float64(s.Unbounded))
 	add("Releases", "", "", "", float64(s.Releases))
 	add("Renewals", "", "", "", float64(s.Renewals))

@@ -312,12 +312,26 @@ func TestStopUnderLoad(t *testing.T) {
 		w.enqueueMany(0, 2000, "sonnet", "j")
 		p := w.drain()
 		time.Sleep(20 * time.Second)
-		began := time.Now()
+		began, before := time.Now(), p.Snapshot()
+		p.stop()
+		time.Sleep(time.Second)
+		if status, body := p.ask("/readyz"); status != 503 || body != "the drainer is stopping\n" {
+			w.Errorf("readyz answers %d, %q while stopping", status, body)
+		}
 		if err := p.end(); err != nil {
 			w.Errorf("it ended with %v", err)
 		}
 		if took := time.Since(began); took > w.cfg.Grace {
 			w.Errorf("the stop took %v", took)
+		}
+		// All that was held is accounted for.
+		after := p.Snapshot()
+		ended := after.Receives.N - before.Receives.N
+		if n := after.Sources[0].Received - int64(after.Receives.N) - after.Releases; after.Cancelled == 0 || after.Cancelled > after.Releases || n != 0 {
+			w.Errorf("%d cancelled, %d released, %d neither released nor ended", after.Cancelled, after.Releases, n)
+		}
+		if line := fmt.Sprintf("msg=stopped finished=%d cancelled=%d released=%d took=", ended, after.Cancelled, after.Releases-before.Releases); !strings.Contains(w.logged.String(), line) {
+			w.Errorf("the log does not say %s", line)
 		}
 		time.Sleep(2 * time.Second) // SQS's counts
 		out, err := w.sqs.GetQueueAttributes(context.Background(), &sqs.GetQueueAttributesInput{QueueUrl: &w.queues[0], AttributeNames: []types.QueueAttributeName{"All"}})

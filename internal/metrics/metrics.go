@@ -104,6 +104,7 @@ var Table = [...]Definition{
 	{Name: "Margin", Unit: "Seconds", Kind: Gauge, Per: Route, Detail: true, Help: "Seconds of the quota that are kept unused for the network's jitter."},
 	{Name: "Fallbacks", Unit: "Count", Kind: Counter, Per: Model, Detail: true, Help: "Jobs that asked for this model and went on to a fallback."},
 	{Name: "Expired", Unit: "Count", Kind: Counter, Per: Model, Detail: true, Help: "Jobs whose deadline passed before their start."},
+	{Name: "Cancelled", Unit: "Count", Kind: Counter, Per: Service, Detail: true, Help: "Invocations that a stop cancelled at the end of its grace: paid for, and to be paid again."},
 	{Name: "Releases", Unit: "Count", Kind: Counter, Per: Service, Detail: true, Help: "Deliveries given back to their queue with a delay."},
 	{Name: "Renewals", Unit: "Count", Kind: Counter, Per: Service, Detail: true, Help: "Jobs sent again as fresh messages in place of a release."},
 	{Name: "ReceivesPerJob", Unit: "Count", Kind: Distribution, Per: Service, Detail: true, Bounds: []float64{1, 2, 3, 5, 10, 20, 50}, Help: "How often a job had been received when it ended."},

@@ -44,6 +44,7 @@ type task struct {
 	in       *model // in whose line it stands
 	elem     *list.Element
 	grant    *grant
+	large    bool          // released until there is a minute for it alone
 	turn     chan struct{} // buffered 1: the grant is here, or the place must be chosen again
 }
 

@@ -199,7 +199,7 @@ func (d *dispatcher) delay(t *task, m *model, now time.Time) time.Duration {
 		m.stalled = now
 	}
 	var delay time.Duration
-	if m.open() && m.oversize(t) {
+	if t.large = m.open() && m.oversize(t); t.large {
 		delay = m.soonest(t, now).Sub(now) - d.hold // the whole minute that it needs is nobody else's place
 	} else if m.open() {
 		for i := range d.released {
@@ -251,7 +251,7 @@ func (d *dispatcher) away(t *task, delay time.Duration) {
 	if t.heldBy != nil {
 		t.heldBy.absent++
 	}
-	heap.Push(&d.released[t.source], absence{time.Now().Add(delay), t.submitted, t.heldBy})
+	heap.Push(&d.released[t.source], absence{time.Now().Add(delay), t.submitted, t.heldBy, t.large})
 }
 
 // floor is the shortest release since something is stuck: it doubles, as the
@@ -298,6 +298,7 @@ type releases []absence
 type absence struct {
 	due, submitted time.Time
 	model          *model // that it waits for; nil: none that is known
+	large          bool   // for a minute of its own
 }
 
 // due drops what has come back and counts the rest.

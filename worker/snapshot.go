@@ -55,8 +55,10 @@ type SourceSnapshot struct {
 type ModelSnapshot struct {
 	Alias    string
 	Waiting  int // in line for a grant
+	Large    int // released until a minute in which nothing else starts
 	Held     int // received and not yet started, waiting ones included
 	InFlight int
+	NextTry  time.Time     // when the first of the large ones comes back
 	Each     time.Duration // what one average job takes at the present pace, 0 if unlimited
 
 	Invocations int64 // answered
@@ -186,14 +188,21 @@ func (w *Worker) Snapshot() Snapshot {
 	s.InFlight, s.Suspended = d.inFlight, d.suspended
 	s.SlotBound, s.Unbounded = d.slotBound, d.unbounded
 	oldest := now
+	large, next := map[*model]int{}, map[*model]time.Time{}
 	for i := range d.released {
 		s.Released += d.released[i].due(now)
 		for _, r := range d.released[i] {
 			oldest = earlier(oldest, r.submitted)
+			if r.large {
+				if large[r.model]++; large[r.model] == 1 || r.due.Before(next[r.model]) {
+					next[r.model] = r.due
+				}
+			}
 		}
 	}
 	for _, m := range d.order {
 		ms := m.snapshot(now)
+		ms.Large, ms.NextTry = large[m], next[m]
 		s.Held += ms.Held
 		s.Models = append(s.Models, ms)
 	}

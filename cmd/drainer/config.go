@@ -21,12 +21,13 @@ func configCommand() *cobra.Command {
 		Long: `Show the effective configuration, without credentials, and everything that is
 wrong with it. Nothing is called. With --models, a models file alone: what it
 comes to, as JSON, or what is wrong with it; the environment is not looked at.
+What could run, but hardly as it was meant, is a warning.
 
 Exit code: 0 a drainer could run with it; 2 it could not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if models != "" {
-				return showModels(cmd.OutOrStdout(), models)
+				return showModels(cmd.OutOrStdout(), cmd.ErrOrStderr(), models)
 			}
 			environ := os.Environ()
 			cfg, _, problems := load(cmd.Context(), environ)
@@ -40,6 +41,7 @@ Exit code: 0 a drainer could run with it; 2 it could not.`,
 			if problems != nil {
 				return failure{problems, exitUsage}
 			}
+			warn(cmd.ErrOrStderr(), cfg.Models.Warnings(cfg.QuotaFraction))
 			return nil
 		},
 	}
@@ -48,7 +50,7 @@ Exit code: 0 a drainer could run with it; 2 it could not.`,
 	return cmd
 }
 
-func showModels(w io.Writer, name string) error {
+func showModels(w, stderr io.Writer, name string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
@@ -57,7 +59,14 @@ func showModels(w io.Writer, name string) error {
 	if err != nil {
 		return failure{err, exitUsage}
 	}
+	warn(stderr, models.Warnings(1))
 	return showJSON(w, models)
+}
+
+func warn(w io.Writer, warnings []string) {
+	for _, text := range warnings {
+		fmt.Fprintln(w, "drainer: warning:", text)
+	}
 }
 
 func showTable(w io.Writer, rows []config.Row) error {

@@ -203,6 +203,7 @@ func TestConfigModels(t *testing.T) {
 		code                   int
 	}{
 		{`{"nova": {"routes": [{"model_id": "` + novaID + `", "region": "us-east-1", "rpm": 1}]}}`, `"default_max_tokens": 10000`, "", exitOK},
+		{`{"nova": {"routes": [{"model_id": "` + novaID + `", "region": "us-east-1", "tpm": 5000}]}}`, `"tpm": 5000`, "drainer: warning: nova.default_max_tokens: 10000 ", exitOK},
 		{`{"nova": {"routes": [{"model_id": "` + novaID + `", "region": "us-east-1", "rmp": 1}]}}`, "", "drainer: nova.routes[0].rmp: unknown field", exitUsage},
 	} {
 		name := filepath.Join(t.TempDir(), "models.json")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -125,6 +126,24 @@ func ParseModels(data []byte) (Models, error) {
 		return nil, ps.err()
 	}
 	return out, nil
+}
+
+// Warnings says what a drainer that may use this fraction of the quotas can run
+// with, but hardly as somebody meant it; each begins with the path of the field.
+func (m Models) Warnings(fraction float64) (warnings []string) {
+	for _, alias := range slices.Sorted(maps.Keys(m)) {
+		var most float64
+		for _, r := range m[alias].Routes {
+			if most = max(most, r.TPM*fraction); r.TPM == 0 {
+				most = math.Inf(1)
+			}
+		}
+		if n := m[alias].DefaultMaxTokens; float64(n) > most {
+			warnings = append(warnings, fmt.Sprintf(
+				"%s.default_max_tokens: %d is above the tpm of every route, at most %.0f here: a job without max_tokens waits for a minute of its own, ten minutes and more", alias, n, most))
+		}
+	}
+	return warnings
 }
 
 // Decode reads the value of a variable (envconfig.Decoder).

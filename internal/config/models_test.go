@@ -323,6 +323,32 @@ func TestFamilyOf(t *testing.T) {
 	}
 }
 
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	models, err := ParseModels([]byte(`{
+		"far":  {"routes": [{"model_id": "x", "region": "us-east-1", "tpm": 40000}, {"model_id": "x", "region": "us-west-2", "tpm": 60000}], "burndown": 1, "default_max_tokens": 64000},
+		"one":  {"routes": [{"model_id": "y", "region": "us-east-1", "tpm": 40000}, {"model_id": "y", "region": "us-west-2", "tpm": 70000}], "burndown": 1, "default_max_tokens": 64000},
+		"free": {"routes": [{"model_id": "z", "region": "us-east-1", "rpm": 1}], "burndown": 1, "default_max_tokens": 64000}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fraction, want := range map[float64][]string{
+		1: {"far.default_max_tokens: 64000 is above the tpm of every route, at most 60000 here: "},
+		0.5: {
+			"far.default_max_tokens: 64000 is above the tpm of every route, at most 30000 here: ",
+			"one.default_max_tokens: 64000 is above the tpm of every route, at most 35000 here: ",
+		},
+	} {
+		got := models.Warnings(fraction)
+		for i := range got {
+			got[i], _, _ = strings.Cut(got[i], "a job")
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("of %v of the quotas (-want +got):\n%s", fraction, diff)
+		}
+	}
+}
+
 func FuzzParseModels(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte(haiku))

@@ -103,6 +103,10 @@ type modelStatus struct {
 	Waiting  int    `json:"waiting"` // in line for a grant
 	Held     int    `json:"held"`    // waiting ones included
 	InFlight int    `json:"in_flight"`
+	// Large jobs need more than what the quota of a minute admits beside others: given
+	// back until a minute of their own, and when the first of them comes back.
+	Large   int       `json:"large"`
+	NextTry time.Time `json:"large_next,omitzero"`
 
 	Invocations       int64                `json:"invocations"` // answered
 	Throttles         int64                `json:"throttles"`   // 429s
@@ -186,7 +190,7 @@ func statusOf(name, version string, s worker.Snapshot, depths []queue.Attributes
 	}
 	for _, m := range s.Models {
 		ms := modelStatus{
-			Model: m.Alias, Waiting: m.Waiting, Held: m.Held, InFlight: m.InFlight,
+			Model: m.Alias, Waiting: m.Waiting, Held: m.Held, InFlight: m.InFlight, Large: m.Large, NextTry: m.NextTry,
 			Invocations: m.Invocations, Throttles: m.Throttles, CapacityErrors: m.Capacity,
 			QuotaTokens: m.QuotaTokens, Succeeded: m.Succeeded, Failed: known(m.Failed),
 			Expired: m.Expired, Fallbacks: m.Fallbacks, QuotaBoundSeconds: m.QuotaBound.Seconds(),

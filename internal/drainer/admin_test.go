@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,6 +19,7 @@ func TestStatusIsAPromise(t *testing.T) {
 	s.NotReadyReason = "results: away\nno route is usable"
 	shut := &s.Models[2].Routes[1]
 	shut.Gate, shut.GateCode, shut.GateRequest, shut.GateSince = "stopped", "AccessDeniedException", "r-1", s.Started
+	s.Models[2].Large, s.Models[2].NextTry = 2, s.At.Add(10*time.Minute)
 	body, err := json.Marshal(statusOf("sluice", "1.2.3 go1.26", s, []queue.Attributes{{Visible: 3, Delayed: 2, InFlight: 1}}))
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +65,9 @@ func TestStatusIsAPromise(t *testing.T) {
 		{"models.2.waiting", 30.0},
 		{"models.2.held", 31.0},
 		{"models.2.in_flight", 7.0},
+		{"models.2.large", 2.0},
+		{"models.2.large_next", "2026-11-23T06:11:00Z"},
+		{"models.1.large_next", nil},
 		{"models.2.invocations", 198.0},
 		{"models.2.throttles", 2.0},
 		{"models.2.capacity_errors", 4.0},

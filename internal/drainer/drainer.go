@@ -103,6 +103,9 @@ const copyLinger = 100 * time.Millisecond
 // Run drains until ctx is done, then winds up within the grace. Its error is
 // that the preflight did not pass, or that there is no place for a trace.
 func (d *Drainer) Run(ctx context.Context) error {
+	for _, text := range d.cfg.Models.Warnings(d.cfg.QuotaFraction) {
+		d.log.Warn("configuration", "warning", text)
+	}
 	sources, err := d.preflight(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err

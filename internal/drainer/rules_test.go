@@ -660,12 +660,22 @@ func TestOversizeJobsDoNotBlock(t *testing.T) {
 		}
 		w.enqueueMany(0, 600, "sonnet", "j") // some 400 tokens each: 12 minutes
 		p := w.drain()
-		time.Sleep(20 * time.Minute)
+		time.Sleep(5 * time.Minute)
+		if m := p.model("sonnet"); m.Large == 0 || m.Large > 4 || !m.NextTry.After(time.Now()) {
+			w.Errorf("the status says that %d large jobs wait, until %v", m.Large, m.NextTry)
+		}
+		if !strings.Contains(w.logged.String(), "sonnet.default_max_tokens: 64000 is above") {
+			w.Error("the log does not warn of the model's default")
+		}
+		time.Sleep(15 * time.Minute)
 		if n := p.model("sonnet").Succeeded; n < 550 {
 			w.Errorf("%d answered in 20 minutes, want the 600 small ones", n)
 		}
 		w.empty(p, 3*time.Hour)
 		w.wantResults(map[job.Status]int{job.Succeeded: 604})
+		if m := p.model("sonnet"); m.Large != 0 {
+			w.Errorf("the status says that %d large jobs wait, of none", m.Large)
+		}
 	})
 }
 

@@ -44,6 +44,7 @@ type Trail struct {
 	Attempts  int       `json:"attempts,omitempty"`
 	Reason    Reason    `json:"reason,omitempty"` // set by a burial only
 	Code      string    `json:"code,omitempty"`
+	Detail    string    `json:"detail,omitempty"`
 	BuriedAt  time.Time `json:"buried_at,omitzero"`
 }
 
@@ -90,6 +91,9 @@ type Failure struct {
 	Code      string // AWS's error type, or our word where there is none ("timeout", "network")
 	Message   string // can quote the request: results only, never logs
 	RequestID string
+	// Detail is what is wrong with a body, quoting no value of it: for logs and the
+	// dead letter.
+	Detail string
 	// Cause tells throttles apart: "requests", "tokens", "day" or "".
 	Cause string
 	// Timeout says that the model, not the network, took too long.

@@ -5,9 +5,11 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
+	"unicode"
 
 	"github.com/sluicehq/sluice/job"
 	"github.com/sluicehq/sluice/pacing"
@@ -238,12 +240,14 @@ func (w *Worker) resolve(t *task, pointer job.Job) (job.Job, error) {
 	return pointer.Resolve(object)
 }
 
+const unknownName = "no configured model has that name"
+
 // choose finds the models that may answer the job.
 func (w *Worker) choose(t *task) *job.Failure {
 	alias, ok := w.o.Resolve(t.job.Model)
 	if !ok {
 		w.mixes[t.source].note(nil)
-		return &job.Failure{Reason: job.UnknownModel, Message: "model: no configured model is called " + t.job.Model}
+		return &job.Failure{Reason: job.UnknownModel, Message: "model: no configured model is called " + t.job.Model, Detail: "model: " + unknownName}
 	}
 	asked := w.disp.models[alias]
 	w.mixes[t.source].note(asked)
@@ -252,10 +256,11 @@ func (w *Worker) choose(t *task) *job.Failure {
 		chain = t.job.Fallback
 	}
 	t.chain = append(t.chain, w.choice(t, asked))
-	for _, name := range chain {
+	for i, name := range chain {
 		alias, ok := w.o.Resolve(name)
 		if !ok {
-			return &job.Failure{Reason: job.UnknownModel, Message: "fallback: no configured model is called " + name}
+			field := fmt.Sprintf("fallback[%d]: ", i)
+			return &job.Failure{Reason: job.UnknownModel, Message: field + "no configured model is called " + name, Detail: field + unknownName}
 		}
 		m := w.disp.models[alias]
 		if m != asked && (t.job.Kind == job.Converse || m.Family == asked.Family) {
@@ -276,7 +281,8 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 	}
 	f, final := errors.AsType[*job.Failure](problem)
 	if field, ok := errors.AsType[*job.FieldError](problem); ok {
-		f, final = &job.Failure{Reason: job.Malformed, Message: field.Error()}, true
+		short := job.FieldError{Field: shortened(field.Field), Problem: field.Problem}
+		f, final = &job.Failure{Reason: job.Malformed, Message: field.Error(), Detail: short.Error()}, true
 	}
 	if now := time.Now(); !final && !t.expired(now) {
 		t.record.unavailable++
@@ -295,6 +301,22 @@ func (w *Worker) unreadable(t *task, problem error) ending {
 		return w.finish(t, nil, nil, expired)
 	}
 	return w.bury(t, f)
+}
+
+// shortened is a field's name, which may be the sender's and anything, as it fits
+// into a log and an attribute of SQS.
+func shortened(name string) string {
+	const most = 40
+	letters := []rune(name)
+	if len(letters) > most {
+		letters = append(letters[:most], []rune("...")...)
+	}
+	for i, r := range letters {
+		if !unicode.IsPrint(r) {
+			letters[i] = '?'
+		}
+	}
+	return string(letters)
 }
 
 // look asks whether the job is answered already, for as long as it may be held.

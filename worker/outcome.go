@@ -188,7 +188,7 @@ func (t *task) result(g *grant, a *job.Answer, f *job.Failure) job.Result {
 func (w *Worker) bury(t *task, f *job.Failure) ending {
 	w.disp.leave(t)
 	m := t.again()
-	m.Trail.Reason, m.Trail.Code, m.Trail.BuriedAt = f.Reason, f.Code, time.Now().Add(t.offset).UTC()
+	m.Trail.Reason, m.Trail.Code, m.Trail.Detail, m.Trail.BuriedAt = f.Reason, f.Code, f.Detail, time.Now().Add(t.offset).UTC()
 	made := time.Now()
 	err := w.o.Dead.Send(w.calling, m)
 	if errors.Is(err, job.ErrNoRoom) {
@@ -201,7 +201,7 @@ func (w *Worker) bury(t *task, f *job.Failure) ending {
 		return back(pacing.Backoff(t.record.unavailable, shortestRelease, slowestFloor, 1))
 	}
 	w.stats.bury(f.Reason)
-	t.log.Warn("job buried", "reason", f.Reason, "receives", t.d.Receives)
+	t.log.Warn("job buried", "reason", f.Reason, "code", f.Code, "detail", f.Detail, "receives", t.d.Receives)
 	r := t.result(nil, nil, f)
 	switch {
 	case f.Reason == job.Conflict:

@@ -559,7 +559,10 @@ func TestGroupAndTraceAreCarried(t *testing.T) {
 		}
 		m := out.Messages[0]
 		got := trail(m)
-		want := job.Trail{ID: "bad", Run: "test", Reason: job.Malformed, Source: w.queues[0], Submitted: got.Submitted, BuriedAt: got.BuriedAt}
+		want := job.Trail{
+			ID: "bad", Run: "test", Submitted: got.Submitted, Source: w.queues[0],
+			Reason: job.Malformed, Detail: "one of converse and invoke is wanted", BuriedAt: got.BuriedAt,
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			w.Errorf("sluice attribute (-want +got):\n%s", diff)
 		}

@@ -124,6 +124,42 @@ func TestEachEndOfAJob(t *testing.T) {
 	})
 }
 
+// A dead letter says what is wrong with it, quoting none of its values.
+func TestADeadLetterSaysWhatIsWrong(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		long := strings.Repeat("p", 1000)
+		bodies := map[string]string{
+			`{"model":"secret","converse":{}}`:                             "model: no configured model has that name",
+			`{"model":"sonnet","fallback":["haiku","secret"],"invoke":{}}`: "fallback[0]: no configured model has that name",
+			`{"model":5,"converse":{"secret":1}}`:                          "model: must be a string, is a number",
+			`{"modle":"secret"}`:                                           "modle: unknown field",
+			`secret`:                                                       "not a JSON object",
+			`{"\n\uffff` + long + `":"secret"}`:                            "??" + long[:38] + "...: unknown field",
+			`{"payload":"s3://elsewhere/secret"}`:                          "",
+		}
+		for body := range bodies {
+			w.send(0, body)
+		}
+		w.empty(w.drain(), 5*time.Minute)
+		out, err := w.sqs.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{
+			QueueUrl: &w.cfg.DLQURL, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"},
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, m := range out.Messages {
+			got[*m.Body] = trail(m).Detail
+		}
+		if diff := cmp.Diff(bodies, got); diff != "" {
+			w.Errorf("details (-want +got):\n%s", diff)
+		}
+		if log := w.logged.String(); strings.Contains(log, "secret") || !strings.Contains(log, `detail="modle: unknown field"`) {
+			w.Error("the log does not say what is wrong, or quotes a value")
+		}
+	})
+}
+
 func TestASuccessIsFinalAndAFailureIsNot(t *testing.T) {
 	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
 		p := w.drain()

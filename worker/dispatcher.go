@@ -56,7 +56,7 @@ type dispatcher struct {
 	released  []releases // by source
 	passes    uint64     // of pump
 	slotBound time.Duration
-	unbounded int64 // jobs without max_tokens
+	unbounded int64 // jobs without max_tokens that have ended
 }
 
 type quotaKey struct{ region, name string }
@@ -167,9 +167,6 @@ func (d *dispatcher) admit(t *task) {
 	defer d.mu.Unlock()
 	d.seq++
 	t.seq = d.seq
-	if size := t.chain[0].size; size.MaxTokens == 0 && !size.NoOutput {
-		d.unbounded++
-	}
 	d.count(t, t.asked())
 }
 

@@ -36,7 +36,7 @@ type Snapshot struct {
 	CopiesLost     int64
 	PaidTwice      int64
 	Cancelled      int64 // invocations, by the stop
-	Unbounded      int64 // jobs without max_tokens
+	Unbounded      int64 // jobs without max_tokens that have ended
 	BytesHeld      int64
 	Suspended      bool
 	NotReadyReason string
@@ -151,6 +151,9 @@ func (d *dispatcher) ended(t *task, r job.Result) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if size := t.chain[0].size; size.MaxTokens == 0 && !size.NoOutput {
+		d.unbounded++
+	}
 	asked := &t.asked().counts
 	switch r.Status {
 	case job.Succeeded:

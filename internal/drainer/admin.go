@@ -80,7 +80,7 @@ type jobsStatus struct {
 	CopiesLost       int64   `json:"copies_lost"`
 	PaidTwice        int64   `json:"paid_twice"`
 	Cancelled        int64   `json:"cancelled"` // invocations, by the stop
-	Unbounded        int64   `json:"unbounded"` // without max_tokens
+	Unbounded        int64   `json:"unbounded"` // ended, without max_tokens
 	SlotBoundSeconds float64 `json:"slot_bound_seconds"`
 }
 

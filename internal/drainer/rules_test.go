@@ -682,6 +682,24 @@ func TestOversizeJobsDoNotBlock(t *testing.T) {
 	})
 }
 
+// A job without max_tokens is counted once, however often it is received.
+func TestUnboundedCountsJobs(t *testing.T) {
+	inWorld(t, sim(300), sonnetRPM, 1, func(w *world) {
+		w.aws.Bedrock().Set(sonnet, func(m *bedrocksim.Model) {
+			m.Faults = []bedrocksim.Fault{{Kind: bedrocksim.Unavailable, Rate: 1, Until: 5 * time.Minute}}
+		})
+		for i := range 20 {
+			w.send(0, fmt.Sprintf(`{"id":"j%d","run":"test","model":"sonnet","converse":{"messages":[{"role":"user","content":[{"text":"x"}]}]}}`, i))
+		}
+		w.enqueue(0, converse("bounded", "sonnet", 100, 64))
+		p := w.drain()
+		w.empty(p, 20*time.Minute)
+		if s := p.Snapshot(); s.Unbounded != 20 || s.Releases == 0 {
+			w.Errorf("%d of 20 jobs without max_tokens, with %d releases", s.Unbounded, s.Releases)
+		}
+	})
+}
+
 // While the dead-letter queue refuses, the delivery is released with a doubling
 // delay, and another drainer's success makes this one ready again.
 func TestARefusingDeadLetterQueueIsAskedLessAndLess(t *testing.T) {

@@ -95,7 +95,7 @@ var Table = [...]Definition{
 	{Name: "ResultErrors", Unit: "Count", Kind: Counter, Per: Service, Help: "Results, or copies of them, that could not be stored at the first try."},
 	{Name: "CopiesLost", Unit: "Count", Kind: Counter, Per: Service, Help: "Copies of results that could not be sent before SQS dropped their jobs, or that fit no message of the results queue. The results stand in S3."},
 	{Name: "PaidTwice", Unit: "Count", Kind: Counter, Per: Service, Help: "Answers that found a successful result of the same job already there."},
-	{Name: "Unbounded", Unit: "Count", Kind: Counter, Per: Service, Help: "Jobs without max_tokens: each reserves the model's default, which can be most of a minute's quota."},
+	{Name: "Unbounded", Unit: "Count", Kind: Counter, Per: Service, Help: "Jobs without max_tokens that ended: each reserves the model's default, which can be most of a minute's quota."},
 
 	{Name: "ReservedTokens", Unit: "Count", Kind: Counter, Per: Route, Detail: true, Help: "Tokens that were reserved: input + max_tokens. Far above QuotaTokens: lower max_tokens."},
 	{Name: "Share", Unit: "Percent", Kind: Gauge, Per: Route, Detail: true, Help: "The part of the quota that throttles have left us; above 100 while exploring."},

@@ -35,7 +35,7 @@ func memory(ctx context.Context, p plan, progress io.Writer) ([]figure, error) {
 		return nil, err
 	}
 	inFlight := w.bedrock().MaxInFlight
-	if inFlight < p.resident*19/20 { // a busy machine may not fill the last slots before the first are free
+	if inFlight < p.resident*3/4 { // a busy machine may not fill the last slots before the first are free
 		return nil, fmt.Errorf("memory: %d invocations were in flight at once, not %d", inFlight, p.resident)
 	}
 	f := figure{Name: fmt.Sprintf("resident with %d in flight", inFlight), Unit: "MiB", Value: float64(peak) / (1 << 20)}

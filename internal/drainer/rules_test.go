@@ -499,7 +499,7 @@ func TestWhatCantBeKeptIsNotReceived(t *testing.T) {
 	inWorld(t, sim(60_000), `{"sonnet":{"routes":[{"model_id":"`+sonnet+`","region":"us-east-1","rpm":60000}]}}`, 1, func(w *world) {
 		w.cfg.MaxInFlight = 20
 		w.cfg.ResultsQueueURL = w.aws.CreateQueue("copies", nil)
-		w.enqueueMany(0, 1_000, "sonnet", "j")
+		w.enqueueMany(0, 400, "sonnet", "j")
 		p := w.drain()
 		w.empty(p, time.Hour)
 		var on atomic.Bool
@@ -509,7 +509,7 @@ func TestWhatCantBeKeptIsNotReceived(t *testing.T) {
 			unavailable(rw, r)
 		})
 		before := p.Snapshot().Sources[0].Received
-		w.enqueueMany(0, 1_000, "sonnet", "j") // all answered
+		w.enqueueMany(0, 400, "sonnet", "j") // all answered
 		time.Sleep(10 * time.Second)
 		if n := p.Snapshot().Sources[0].Received - before; n < 20 || n > 150 {
 			w.Errorf("%d received while no copy could be sent, want some 120", n)

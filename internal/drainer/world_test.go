@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,8 +47,26 @@ type world struct {
 	cfg     config.Config
 	queues  []string // URLs
 	log     *slog.Logger
-	logged  *strings.Builder
+	logged  *journal
 	running []*process
+}
+
+// journal is what was logged, to be read while more is.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // process is one drainer at work.
@@ -63,7 +82,7 @@ func inWorld(t *testing.T, models map[string]bedrocksim.Model, modelsJSON string
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, logged: &strings.Builder{}}
+		w := &world{T: t, logged: &journal{}}
 		w.aws = localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: models, Seed: 1}})
 		w.ac = w.aws.Config(w.aws.Client(func() time.Duration {
 			return 5*time.Millisecond + rand.N(45*time.Millisecond)

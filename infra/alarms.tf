@@ -114,7 +114,7 @@ locals {
         failed    = { metric = local.metrics.Failed, stat = "Sum", of = alias }
         succeeded = { metric = local.metrics.Succeeded, stat = "Sum", of = alias }
       }
-      expression = "IF(failed>=${var.failures_least} OR (failed>0 AND succeeded<1),100*failed/(succeeded+failed),0)"
+      expression = "IF(failed>=${var.failures_least},100*failed/(succeeded+failed),IF(succeeded<1,100*failed/(succeeded+failed),0))"
       period     = 300 # minute by minute, a short run that fails whole would go by
       over       = 2
       for        = 1

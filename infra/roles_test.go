@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -364,6 +365,15 @@ func asked(r *http.Request, body []byte, region string, status int) ([]call, err
 	case "S3.ListObjectsV2":
 		return []call{{"s3:ListBucket", whole, map[string]string{"s3:prefix": r.URL.Query().Get("prefix")}}}, nil
 	case "CloudWatch.PutMetricData":
+		if r.Header.Get("Content-Encoding") == "gzip" { // the SDK's, of 10 KiB or more
+			unpacked, err := gzip.NewReader(bytes.NewReader(body))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", operation, err)
+			}
+			if body, err = io.ReadAll(unpacked); err != nil {
+				return nil, fmt.Errorf("%s: %w", operation, err)
+			}
+		}
 		value, err := cbor.Decode(body)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", operation, err)
@@ -472,8 +482,8 @@ func record(t *testing.T) map[string][]call {
 		t.Helper()
 		send(t, queues, bulk, lines)
 	}
-	// Jobs whose model has no quota for them yet, received so often that the
-	// release becomes a renewal.
+	// Jobs whose model has no quota for them yet, received so often that they would be
+	// buried at the next but one: their release becomes a renewal.
 	send(strings.ReplaceAll(jobs("slow", 3), `"id":"job-`, `"run":"r","id":"slow-`))
 	for range 25 {
 		out, err := queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &bulk, MaxNumberOfMessages: 10})
@@ -494,7 +504,7 @@ func record(t *testing.T) map[string][]call {
 		"SLUICE_DLQ_URL="+server.CreateQueue("all-dead-letters", nil),
 		"SLUICE_RESULTS_QUEUE_URL="+server.CreateQueue("all-results", nil),
 		"SLUICE_QUOTA_FRACTION=0.333333", "SLUICE_HOLD=0s", "SLUICE_METRICS_PERIOD=1s", "SLUICE_GRACE=10s",
-		"SLUICE_ADMIN_ADDR=127.0.0.1:0",
+		"SLUICE_MAX_RECEIVES=27", "SLUICE_ADMIN_ADDR=127.0.0.1:0",
 	))
 	client := objects(endpoint, http.DefaultClient)
 	await := func(ids ...string) {

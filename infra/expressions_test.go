@@ -335,6 +335,7 @@ func checkExpressions(t *testing.T, made []resource) {
 		{"failures-sonnet", "a bad job or two at a low quota", metrics{"failed": since(1, 0, 2), "succeeded": times(span, 40)}, false},
 		{"failures-sonnet", "three of forty", metrics{"failed": since(1, 0, 3), "succeeded": times(span, 37)}, true},
 		{"failures-sonnet", "a short run that fails", metrics{"failed": since(1, 0, 40), "succeeded": nothing}, true},
+		{"failures-sonnet", "one job or two, and all fail", metrics{"failed": since(1, 0, 2), "succeeded": nothing}, true},
 		{"failures-sonnet", "three in a hundred", metrics{"failed": times(span, 3), "succeeded": times(span, 97)}, true},
 
 		{"scale-start", "nothing", scaled(0, nothing), false},

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"github.com/sluicehq/sluice/internal/drainer"
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/internal/processtest"
 	"github.com/sluicehq/sluice/job"
 	"github.com/sluicehq/sluice/worker"
 )
@@ -47,26 +47,8 @@ type world struct {
 	cfg     config.Config
 	queues  []string // URLs
 	log     *slog.Logger
-	logged  *journal
+	logged  *processtest.Output
 	running []*process
-}
-
-// journal is what was logged, to be read while more is.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 // process is one drainer at work.
@@ -82,7 +64,7 @@ func inWorld(t *testing.T, models map[string]bedrocksim.Model, modelsJSON string
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, logged: &journal{}}
+		w := &world{T: t, logged: &processtest.Output{}}
 		w.aws = localaws.New(localaws.Options{Bedrock: bedrocksim.Options{Models: models, Seed: 1}})
 		w.ac = w.aws.Config(w.aws.Client(func() time.Duration {
 			return 5*time.Millisecond + rand.N(45*time.Millisecond)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluicehq/sluice/internal/localaws"
 	"github.com/sluicehq/sluice/internal/metrics"
+	"github.com/sluicehq/sluice/internal/processtest"
 )
 
 const namespace = "Sluice"
@@ -44,30 +45,12 @@ func (c *counts) source() []metrics.Sample {
 	return c.samples
 }
 
-// logbook is a log that may be read while it is written.
-type logbook struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (l *logbook) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // scene is a publisher beside a CloudWatch, in a bubble that begins at midnight.
 type scene struct {
 	counts
 	server    *localaws.Server
 	publisher *metrics.Publisher
-	log       logbook
+	log       processtest.Output
 	start     time.Time
 }
 

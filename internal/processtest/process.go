@@ -54,26 +54,26 @@ func DependOn(t testing.TB, root string) {
 // Process is a program at work.
 type Process struct {
 	Cmd            *exec.Cmd
-	Stdout, Stderr output // so far
+	Stdout, Stderr Output // so far
 
 	t     testing.TB
 	ended chan struct{}
 	err   error // of Wait; set before ended is closed
 }
 
-// output is what a process has written so far.
-type output struct {
+// Output is what was written so far, to be read while more is.
+type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
 }
 
-func (o *output) Write(p []byte) (int, error) {
+func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.Write(p)
 }
 
-func (o *output) String() string {
+func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()

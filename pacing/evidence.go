@@ -47,8 +47,7 @@ const (
 	// neighbour of ten seconds in each minute ended it for good at a minute).
 	exploreQuiet = 20 * time.Second
 	// explorePrice is the number of successes that each throttle of the last
-	// exploration costs the next, but for the very first and those beyond a bucket
-	// alone. Too small: throttles (3 per 1,000 at 300).
+	// exploration costs the next, but for the very first. Too small: throttles (3 per 1,000 at 300).
 	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
 	// 1,500, not within 600 s with 4,000).
 	explorePrice = 1_200
@@ -374,8 +373,11 @@ func (e *exploration) refused(g Grant, now time.Duration) bool {
 	if e.from == 0 || g.at < e.from-lag || g.at > e.to {
 		return false
 	}
-	if e.beyond == theBucket { // free; a start that was safe says nothing of a bucket
-		e.tried[theBucket] = e.tried[theBucket] || g.beyond
+	if e.beyond == theBucket { // a start that was safe says nothing of a bucket
+		if g.beyond {
+			e.tried[theBucket] = true
+			e.owed += explorePrice
+		}
 		return g.beyond
 	}
 	if e.throttles++; !first {

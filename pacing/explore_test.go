@@ -94,17 +94,18 @@ func TestBucketIsExploredBesideTheClock(t *testing.T) {
 	}
 }
 
-// A flight of an exploration beyond a bucket costs nothing, and only starts that
-// went beyond it say that there is one.
+// A flight of an exploration beyond a bucket is paid for as any other, beside what
+// is owed already, and only starts that went beyond it say that there is one.
 func TestFlightBeyondTheBucket(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		before  int64 // tokens, of a bucket that is known to hold 10,000
 		refused bool
+		owed    int
 	}{
-		{"beyond it", 9_900, true},
-		{"within it", 0, false},
+		{"beyond it", 9_900, true, 4_800 + 3*explorePrice},
+		{"within it", 0, false, 4_800},
 	} {
 		l := NewLedger(Limits{TPM: 60_000}, start)
 		now := start.Add(time.Hour)
@@ -124,9 +125,9 @@ func TestFlightBeyondTheBucket(t *testing.T) {
 		for _, g := range flight {
 			l.Refuse(g, now.Add(50*time.Millisecond))
 		}
-		if l.explore.on || l.explore.owed != 4_800 || l.explore.tried[theBucket] != test.refused {
-			t.Errorf("%s: on %v, %d are owed, a bucket refused: %v; want false, 4800, %v",
-				test.name, l.explore.on, l.explore.owed, l.explore.tried[theBucket], test.refused)
+		if l.explore.on || l.explore.owed != test.owed || l.explore.tried[theBucket] != test.refused {
+			t.Errorf("%s: on %v, %d are owed, a bucket refused: %v; want false, %d, %v",
+				test.name, l.explore.on, l.explore.owed, l.explore.tried[theBucket], test.owed, test.refused)
 		}
 	}
 }

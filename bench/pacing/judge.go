@@ -10,7 +10,7 @@ const (
 	unasked verdict = iota
 	met
 	// beyond: missed, and so by a pacer that was told the limiter; of what that gets
-	// it is reached. What is missing, nobody gets behind that network.
+	// it is reached.
 	beyond
 	missed
 )
@@ -29,46 +29,44 @@ type judgement struct {
 // receivesMost is how often a job may be received on average (issue 5).
 const receivesMost = 3
 
-// judge compares the figures with their targets. told is what the pacer made of
-// it that was told the limiter; nil: it was not asked. Goodput and 429s can be had
-// for each other, so that it excuses one figure only where it does no worse in
-// the other: it keeps that target, or is no further from it than ours.
-func (c cell) judge(told *cell) (j judgement) {
+// judge compares the figures with their targets. told are what those made of it who
+// were told the limiter; none: they were not asked. Goodput and 429s can be had for
+// each other, so that one excuses a figure only where it does no worse in the other:
+// it keeps that target, or is no further from it than ours.
+func (c cell) judge(told ...cell) (j judgement) {
 	for i, r := range c.Rows {
 		// Figures are printed to a tenth of a percent, and judged so.
 		least := r.want.goodput - 0.0005
 		most := r.most()
 		counts := r.want.throttles > 0 || r.want.extra > 0
-		of, fewest := 0.0, 0.0 // zero: excuses nothing
-		if told != nil {
-			t := told.Rows[i]
+		goodput, throttles := missed, missed
+		if r.Goodput >= least {
+			goodput = met
+		}
+		if r.Throttles <= most {
+			throttles = met
+		}
+		for _, other := range told {
+			t := other.Rows[i]
 			if !counts || t.Throttles <= max(t.most(), r.Throttles) {
-				of = t.Goodput
+				switch reached := r.Goodput >= least*t.Goodput; {
+				case reached && r.want.ofTold:
+					goodput = met
+				case reached && t.Goodput < least:
+					goodput = min(goodput, beyond)
+				}
 			}
-			if t.Goodput >= min(least, r.Goodput) {
-				fewest = t.Throttles
+			if t.Goodput >= min(least, r.Goodput) && t.Throttles > most && r.Throttles <= t.Throttles {
+				throttles = min(throttles, beyond)
 			}
 		}
-		switch {
-		case r.want.goodput == 0:
-			j.goodput = append(j.goodput, unasked)
-		case r.Goodput >= least, r.want.ofTold && of > 0 && r.Goodput >= least*of:
-			j.goodput = append(j.goodput, met)
-		case of < least && r.Goodput >= least*of && of > 0:
-			j.goodput = append(j.goodput, beyond)
-		default:
-			j.goodput = append(j.goodput, missed)
+		if r.want.goodput == 0 {
+			goodput = unasked
 		}
-		switch {
-		case !counts:
-			j.throttles = append(j.throttles, unasked)
-		case r.Throttles <= most:
-			j.throttles = append(j.throttles, met)
-		case fewest > most && r.Throttles <= fewest:
-			j.throttles = append(j.throttles, beyond)
-		default:
-			j.throttles = append(j.throttles, missed)
+		if !counts {
+			throttles = unasked
 		}
+		j.goodput, j.throttles = append(j.goodput, goodput), append(j.throttles, throttles)
 	}
 	for _, t := range c.Settles {
 		v := met

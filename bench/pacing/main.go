@@ -251,6 +251,7 @@ func (p plan) measure(t *testing.T, out io.Writer) error {
 				if !p.told && !p.ledgers && g.doubtful() {
 					for seed := range p.seeds {
 						p.run(t, g, seed, told())
+						p.run(t, g, seed, toldShape())
 					}
 				}
 				mu.Lock()
@@ -308,7 +309,7 @@ func (g *group) by(name string) (cells []cell, ok bool) {
 // limiter might miss too.
 func (g *group) doubtful() bool {
 	cells, ok := g.by(sluiceName)
-	return ok && g.tellable() && median(cells).judge(nil).worst() == missed
+	return ok && g.tellable() && median(cells).judge().worst() == missed
 }
 
 // tellable reports whether the limiter is all that there is to be told: it has one
@@ -338,7 +339,7 @@ func (p plan) pacers(s scenario) (all []pacer) {
 	all = append(all, sluice())
 	if len(s.tracks) == 1 {
 		if p.told && s.tellable() {
-			all = append(all, told())
+			all = append(all, told(), toldShape())
 		}
 		all = append(all, p.peers...)
 	}

@@ -207,19 +207,27 @@ func TestJudge(t *testing.T) {
 		"asked for a part of that, missed": {figures(0.50, 1000, 0, ofTold), figures(0.61, 1000, 0, ofTold), missed, met},
 		"asked for nothing":                {figures(0.1, 10, 90, target{}), nil, unasked, unasked},
 	} {
-		j := tc.got.judge(tc.told)
+		var told []cell
+		if tc.told != nil {
+			told = append(told, *tc.told)
+		}
+		j := tc.got.judge(told...)
 		if j.goodput[0] != tc.goodput || j.throttles[0] != tc.throttles {
 			t.Errorf("%s: goodput %q, 429s %q, want %q and %q", name, j.goodput[0], j.throttles[0], tc.goodput, tc.throttles)
 		}
 	}
+	// Of two that were told, either excuses.
+	if j := figures(0.89, 1000, 3, ask).judge(*figures(0.96, 1000, 0, ask), *figures(0.9, 1000, 3, ask)); j.worst() != beyond {
+		t.Errorf("judged %q by two", j.worst())
+	}
 	late := cell{Settles: []took{{"cut", 11, 10}, {"raise", -1, 10}, {"back", 9, 10}}, Lost: 1}
-	if got, want := late.judge(nil).text(late), "MISSED: settle cut, settle raise, lost or twice"; got != want {
+	if got, want := late.judge().text(late), "MISSED: settle cut, settle raise, lost or twice"; got != want {
 		t.Errorf("judged %q, want %q", got, want)
 	}
 }
 
-// The pacer that was told of the limiter takes what a change, or a neighbour,
-// leaves at that moment, and is hardly refused; what is configured is nothing to it.
+// The pacers that were told of the limiter take what a change, or a neighbour,
+// leaves at that moment, and are hardly refused; what is configured is nothing to it.
 func TestToldFollows(t *testing.T) {
 	t.Parallel()
 	s, _ := byID("7a")
@@ -232,17 +240,19 @@ func TestToldFollows(t *testing.T) {
 		s.phases = append(s.phases, phase{from: (to - 2) * time.Minute, to: to * time.Minute, left: true})
 	}
 	for _, name := range []string{"rolling", "bucket1", "calendar"} {
-		f := formOf(t, name)
-		var best []*tally
-		c := play(t, s, f, 1, told(), &best, false)
-		for i, r := range c.Rows {
-			// On whole minutes it takes from a neighbour what that could not use in time.
-			if r.Goodput < 0.98 || r.Goodput > 1.01 && !f.minutes || r.Throttles > 2 {
-				t.Errorf("%s, before %v: %.3f of the quota that is left, %v refusals", f.name, s.phases[i].to, r.Goodput, r.Throttles)
+		for _, p := range []pacer{told(), toldShape()} {
+			f := formOf(t, name)
+			var best []*tally
+			c := play(t, s, f, 1, p, &best, false)
+			for i, r := range c.Rows {
+				// On whole minutes it takes from a neighbour what that could not use in time.
+				if r.Goodput < 0.98 || r.Goodput > 1.01 && !f.minutes || r.Throttles > 2 {
+					t.Errorf("%s: %s, before %v: %.3f of the quota that is left, %v refusals", p.name, f.name, s.phases[i].to, r.Goodput, r.Throttles)
+				}
 			}
-		}
-		if c.Error != "" {
-			t.Error(c.Error)
+			if c.Error != "" {
+				t.Error(c.Error)
+			}
 		}
 	}
 }

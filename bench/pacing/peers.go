@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/pacing"
 )
 
 // Peers are what people write in place of Sluice, each in its usual form and in
@@ -150,6 +151,12 @@ func peers() []pacer {
 // behind that network gets.
 const toldName = "told"
 
+// shapeName is the pacer that was told the shape: the same replica, of a limiter
+// whose quota it knows at all times, and how much of it a neighbour takes. It
+// knows no size but as Sluice does, by estimates with the same margin, and no
+// single request of the neighbour's.
+const shapeName = "shape"
+
 // toldRoom is what it leaves for settlements that it has not heard of yet, in
 // means of what they take above their reservation. On buckets of one to three
 // seconds and burndown 15 it is refused 1 to 5 times per 1,000; with a room of 1
@@ -157,8 +164,14 @@ const toldName = "told"
 // second to be full, and gets 94 % of it in place of 99.
 const toldRoom = 1.5
 
-func told() pacer {
-	return pacer{name: toldName, start: func(w *world, f form) (func() error, error) {
+func told() pacer { return informed(toldName, false) }
+
+func toldShape() pacer { return informed(shapeName, true) }
+
+// informed is a pacer that was told the limiter; but for one that is estimating, the
+// jobs and the neighbour's requests too.
+func informed(name string, estimating bool) pacer {
+	return pacer{name: name, start: func(w *world, f form) (func() error, error) {
 		tr := w.tracks[0]
 		tr.rpm, tr.tpm = tr.truth.RPM, tr.truth.TPM
 		var accounts []account
@@ -174,6 +187,9 @@ func told() pacer {
 			accounts = append(accounts, newBucket(time.Minute))
 		}
 		r := newReplica(tr, accounts, replica{settles: true, margin: lagMost - lagLeast, late: 2 * lagMost})
+		if estimating {
+			r.estimates = &estimates{Estimator: pacing.NewEstimator(tr.burndown(), tr.work.maxTokens), open: map[int]pacing.Charge{}}
+		}
 		p := peer{retries: none, gate: &follower{replica: r, epoch: w.epoch, model: tr.truth, changes: tr.changes, since: w.epoch, room: toldRoom * tr.excess()}}
 		if f.minutes {
 			p.most = tr.tpm // no minute admits more
@@ -375,18 +391,57 @@ func (s *spaced) end(time.Time, time.Time, truth, bool) {}
 
 // replica is a gate that counts what it started in accounts of both dimensions.
 type replica struct {
-	burndown float64
-	settles  bool    // what was not used is given back
-	part     float64 // of the quota that it asks for; 0: all
-	margin   time.Duration
-	late     time.Duration
-	by       [2][]account // requests, tokens
+	burndown   float64
+	settles    bool    // what was not used is given back
+	part       float64 // of the quota that it asks for; 0: all
+	margin     time.Duration
+	late       time.Duration
+	by         [2][]account // requests, tokens
+	*estimates              // nil: sizes are known
+}
+
+// estimates are what jobs are believed to cost.
+type estimates struct {
+	*pacing.Estimator
+	open     map[int]pacing.Charge // of the jobs that are in flight
+	variance float64               // of those
+}
+
+// sigmas are what pacing.Ledger's margin for estimates is made of.
+const sigmas = 2.5 * 1.25
+
+func (e *estimates) of(t truth) pacing.Charge {
+	if c, ok := e.open[t.index]; ok {
+		return c
+	}
+	return e.Estimate(t.size(), t.tenant)
+}
+
+func (e *estimates) margin(t truth) float64 {
+	own := float64(e.of(t).Doubt)
+	return sigmas * math.Sqrt(e.variance+own*own)
+}
+
+func (e *estimates) start(t truth) {
+	c := e.of(t)
+	e.open[t.index] = c
+	e.variance += float64(c.Doubt) * float64(c.Doubt)
+}
+
+func (e *estimates) end(t truth, refused bool) {
+	c := e.open[t.index]
+	delete(e.open, t.index)
+	e.variance = max(0, e.variance-float64(c.Doubt)*float64(c.Doubt))
+	if !refused {
+		e.Learn(t.size(), t.tenant, pacing.Usage{Input: t.input, Output: t.output})
+	}
 }
 
 // account is one dimension of one shape.
 type account interface {
-	// limit is told first, with the gate's margins, and again of each change.
-	limit(now time.Time, perMinute float64, margin, late time.Duration)
+	// limit is told first, with the gate's margins, and again of each change: the
+	// quota, and what part of it others leave.
+	limit(now time.Time, perMinute, left float64, margin, late time.Duration)
 	clone() account
 	when(now time.Time, cost float64) time.Time
 	take(now time.Time, cost float64)
@@ -408,20 +463,25 @@ func newReplica(tr track, shapes []account, r replica) *replica {
 			}
 		}
 	}
-	r.limit(time.Now(), quotas)
+	r.limit(time.Now(), quotas, 1)
 	return &r
 }
 
-func (r *replica) limit(now time.Time, quotas [2]float64) {
+func (r *replica) limit(now time.Time, quotas [2]float64, left float64) {
 	for d, quota := range quotas {
 		for _, a := range r.by[d] {
-			a.limit(now, r.part*quota, r.margin, r.late)
+			a.limit(now, r.part*quota, left, r.margin, r.late)
 		}
 	}
 }
 
 // costs are a job's in both dimensions.
-func (r *replica) costs(t truth) [2]float64 { return [2]float64{1, float64(t.reserve())} }
+func (r *replica) costs(t truth) [2]float64 {
+	if r.estimates != nil {
+		return [2]float64{1, float64(r.of(t).Reserve)}
+	}
+	return [2]float64{1, float64(t.reserve())}
+}
 
 func (r *replica) when(now time.Time, t truth) time.Time { return r.permits(now, r.costs(t)) }
 
@@ -437,7 +497,12 @@ func (r *replica) permits(now time.Time, costs [2]float64) time.Time {
 	return at
 }
 
-func (r *replica) start(now time.Time, t truth) { r.take(now, r.costs(t)) }
+func (r *replica) start(now time.Time, t truth) {
+	r.take(now, r.costs(t))
+	if r.estimates != nil {
+		r.estimates.start(t)
+	}
+}
 
 func (r *replica) take(now time.Time, costs [2]float64) {
 	for d, cost := range costs {
@@ -462,6 +527,9 @@ func (r *replica) end(now, started time.Time, t truth, refused bool) {
 			}
 		}
 	}
+	if r.estimates != nil {
+		r.estimates.end(t, refused)
+	}
 }
 
 // follower is a replica of a limiter that changes, and that others use.
@@ -476,6 +544,7 @@ type follower struct {
 	ticks   time.Duration // of the neighbour's stream, since then
 	waiting int           // its refused requests
 	pause   time.Time     // after a refusal
+	left    float64       // of the quota, where only a neighbour's part is known; 0: not yet asked
 }
 
 // askAgain is how soon a follower may find what nothing else wakes it for: a
@@ -488,16 +557,24 @@ const askAgain = 100 * time.Millisecond
 func (f *follower) when(now time.Time, t truth) time.Time {
 	for len(f.changes) > 0 && !f.epoch.Add(f.changes[0].at).After(now) {
 		at := f.epoch.Add(f.changes[0].at)
-		f.crowd(at)
+		if f.estimates == nil {
+			f.crowd(at)
+		}
 		f.since = at
 		f.changes[0].apply(&f.model)
 		f.changes = f.changes[1:]
-		f.limit(f.since, [...]float64{f.model.RPM, f.model.TPM})
-		f.ticks = 0
+		f.limit(f.since, [...]float64{f.model.RPM, f.model.TPM}, 1)
+		f.ticks, f.left = 0, 1
 	}
-	line := f.crowd(now)
 	costs := f.costs(t)
 	costs[1] += f.room
+	line := now
+	if f.estimates != nil {
+		costs[1] += f.estimates.margin(t)
+		f.leave(now)
+	} else {
+		line = f.crowd(now)
+	}
 	at := f.permits(now, costs)
 	switch {
 	case f.pause.After(now):
@@ -514,6 +591,18 @@ func (f *follower) when(now time.Time, t truth) time.Time {
 func (f *follower) end(now, started time.Time, t truth, refused bool) {
 	if f.replica.end(now, started, t, refused); refused {
 		f.pause = now.Add(askAgain)
+	}
+}
+
+// leave takes what the neighbour leaves at the time.
+func (f *follower) leave(now time.Time) {
+	n, left := f.model.Neighbour, 1.0
+	if n.On == 0 || now.Sub(f.since)%(n.On+n.Off) < n.On {
+		left = 1 - n.Fraction
+	}
+	if left != f.left {
+		f.limit(now, [...]float64{f.model.RPM, f.model.TPM}, left)
+		f.left = left
 	}
 }
 
@@ -565,8 +654,8 @@ type charge struct {
 }
 
 func (w *window) clone() account { return &window{} }
-func (w *window) limit(_ time.Time, perMinute float64, margin, _ time.Duration) {
-	w.quota, w.margin = perMinute, margin
+func (w *window) limit(_ time.Time, perMinute, left float64, margin, _ time.Duration) {
+	w.quota, w.margin = perMinute*left, margin
 }
 
 func (w *window) when(now time.Time, cost float64) time.Time {
@@ -612,8 +701,8 @@ type calendar struct {
 }
 
 func (c *calendar) clone() account { return &calendar{margin: c.margin} }
-func (c *calendar) limit(_ time.Time, perMinute float64, _, _ time.Duration) {
-	if c.quota = perMinute; c.used == nil {
+func (c *calendar) limit(_ time.Time, perMinute, left float64, _, _ time.Duration) {
+	if c.quota = perMinute * left; c.used == nil {
 		c.used = map[time.Time]float64{}
 	}
 }
@@ -665,11 +754,11 @@ type bucket struct {
 func newBucket(hold time.Duration) *bucket { return &bucket{hold: hold} }
 func (b *bucket) clone() account           { return newBucket(b.hold) }
 
-func (b *bucket) limit(now time.Time, perMinute float64, margin, late time.Duration) {
+func (b *bucket) limit(now time.Time, perMinute, left float64, margin, late time.Duration) {
 	b.refill(now)
 	began := b.rate == 0
-	b.rate = perMinute / 60
-	b.capacity = max(1, b.rate*b.hold.Seconds())
+	b.rate = perMinute / 60 * left
+	b.capacity = max(1, perMinute/60*b.hold.Seconds())
 	b.margin, b.late = margin, late
 	b.slack = margin.Seconds() * b.rate
 	if began {

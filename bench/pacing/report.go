@@ -93,15 +93,16 @@ func (r *report) end() error {
 	return nil
 }
 
-// verdict judges Sluice's median, by what another pacer made of it where that was
-// told all that there is to know.
-func (g *group) verdict() (j judgement, told *cell) {
-	if cells, ok := g.by(toldName); ok && g.tellable() {
-		c := median(cells)
-		told = &c
+// verdict judges Sluice's median, by what those made of it who were told the
+// limiter, where that is all that there is to know.
+func (g *group) verdict() (j judgement, told []cell) {
+	for _, name := range [...]string{toldName, shapeName} {
+		if cells, ok := g.by(name); ok && g.tellable() {
+			told = append(told, median(cells))
+		}
 	}
 	cells, _ := g.by(sluiceName)
-	return median(cells).judge(told), told
+	return median(cells).judge(told...), told
 }
 
 // pacers names who played the group, in their order.
@@ -133,7 +134,7 @@ func (t target) throttlesAsked() string {
 	}
 }
 
-func (r *report) rows(c cell, j judgement, told *cell) {
+func (r *report) rows(c cell, j judgement, told []cell) {
 	for i, row := range c.Rows {
 		fmt.Fprintf(r.out, "%-9s %-11s %-10s %-8s %6.1f %%  %6s  %3.0f %%  %9.1f  %5s  %4.0f", c.Scenario, c.Shape, c.Pacer, strings.TrimSpace(row.Track+" "+row.Phase),
 			100*row.Goodput, row.want.goodputAsked(), 100*row.Bound/max(row.Quota, 1), row.PerMille, row.want.throttlesAsked(), row.Throttles)
@@ -145,9 +146,9 @@ func (r *report) rows(c cell, j judgement, told *cell) {
 	for _, t := range c.Settles {
 		settles = append(settles, fmt.Sprintf("%s %.0fs", t.Name, t.Took))
 	}
-	if told != nil {
+	for _, other := range told {
 		for i, row := range c.Rows {
-			notes = append(notes, fmt.Sprintf("%.1f %% of told", 100*row.Goodput/told.Rows[i].Goodput))
+			notes = append(notes, fmt.Sprintf("%.1f %% of %s", 100*row.Goodput/other.Rows[i].Goodput, other.Pacer))
 		}
 	}
 	if c.Believed != "" {

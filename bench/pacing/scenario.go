@@ -239,9 +239,9 @@ func scenarios() []scenario {
 	all := []scenario{
 		one("1", "requests bind, 300 RPM", 10, 300, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("2a", "honest, 200k TPM", 10, 0, 200_000, honest, bedrocksim.Model{}, always(0.995, 1)),
-		one("2b", "honest, 2M TPM", 6, 0, 2_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
+		one("2b", "honest, 2M TPM", 12, 0, 2_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 		one("3a", "over-reserved, 400k TPM", 10, 0, 400_000, over, bedrocksim.Model{}, overasking(400_000)),
-		one("3b", "over-reserved, 4M TPM", 3, 0, 4_000_000, over, bedrocksim.Model{}, overasking(4_000_000)),
+		one("3b", "over-reserved, 4M TPM", 8, 0, 4_000_000, over, bedrocksim.Model{}, overasking(4_000_000)),
 		one("3c", "over-reserved, 100k TPM", 12, 0, 100_000, over, bedrocksim.Model{}, overasking(100_000)),
 	}
 	for _, burndown := range []float64{5, 10, 15} {

@@ -71,7 +71,7 @@ func (g *group) draw(folder string) error {
 	// Ours last, on top of the others.
 	for i := len(g.runs[0]) - 1; i >= 0; i-- {
 		c := g.runs[0][i]
-		if c.Pacer == toldName {
+		if c.Pacer == toldName || c.Pacer == shapeName {
 			continue
 		}
 		style := draw.LineStyle{Color: colours[i%len(colours)], Width: 1.2}

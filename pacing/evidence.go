@@ -218,7 +218,7 @@ func (l *Ledger) raise() {
 	for d := range l.quota {
 		q := &l.quota[d]
 		q.least = 0
-		q.debt = time.Duration(l.current * float64(q.burst))
+		q.debt = q.capacity(l.current)
 		q.window.rebase(l.current)
 	}
 }

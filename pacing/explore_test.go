@@ -226,16 +226,49 @@ func TestOversizeStaysOwed(t *testing.T) {
 // A bucket that believes in a larger part of the quota holds no more for that.
 func TestShareEarnsNothingAtOnce(t *testing.T) {
 	t.Parallel()
-	r := replica{cost: 1, burst: minute}
-	r.charge(40 * time.Second) // of 60 s at a share of 1: 20 s are left
+	type step struct {
+		share float64
+		left  time.Duration
+	}
 	for _, test := range []struct {
-		by   float64
-		left time.Duration // at that share
-		at   float64
-	}{{-0.5, 20 * time.Second, 0.5}, {0.5, 20 * time.Second, 1}, {-0.9, 6 * time.Second, 0.1}} {
-		r.resize(test.by)
-		if left := time.Duration(test.at*float64(r.burst)) - r.debt; (left - test.left).Abs() > time.Millisecond {
-			t.Errorf("at a share of %v the bucket holds %v, want %v", test.at, left, test.left)
+		burst, charged time.Duration
+		steps          []step
+	}{
+		{minute, 40 * time.Second, []step{{0.5, 20 * time.Second}, {1, 20 * time.Second}, {0.1, 20 * time.Second}, {2, 20 * time.Second}}},
+		{smallest, 600 * time.Millisecond, []step{{0.5, 400 * time.Millisecond}, {0.1, 100 * time.Millisecond}}},
+	} {
+		r := replica{cost: 1, burst: test.burst}
+		r.charge(test.charged)
+		was := 1.0
+		for _, step := range test.steps {
+			r.resize(was, step.share)
+			if left := r.capacity(step.share) - r.debt; (left - step.left).Abs() > time.Millisecond {
+				t.Errorf("a bucket of %v holds %v at a share of %v, want %v", test.burst, left, step.share, step.left)
+			}
+			was = step.share
+		}
+	}
+}
+
+// What accepts have proved of a bucket, others who take a part of the rate leave;
+// but for the smallest, which nothing proved.
+func TestCapacityIsNotShared(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		burst time.Duration
+		share float64
+		want  time.Duration
+	}{
+		{smallest, 1, smallest},
+		{smallest, 0.25, smallest / 4},
+		{3 * time.Second, 1, 3 * time.Second},
+		{3 * time.Second, 0.5, 2500 * time.Millisecond},
+		{minute, 0.1, 59100 * time.Millisecond},
+		{3 * time.Second, 2, 6 * time.Second}, // of a raised quota
+	} {
+		r := replica{burst: test.burst}
+		if got := r.capacity(test.share); (got - test.want).Abs() > time.Microsecond {
+			t.Errorf("a bucket of %v at a share of %v holds %v, want %v", test.burst, test.share, got, test.want)
 		}
 	}
 }

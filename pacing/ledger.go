@@ -155,7 +155,7 @@ func (l *Ledger) reshare() {
 	was := l.current
 	l.current = l.share.at(l.now)
 	for d := range l.quota {
-		l.quota[d].resize(l.current - was)
+		l.quota[d].resize(was, l.current)
 	}
 }
 
@@ -397,7 +397,7 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 		if l.reopening == 0 {
 			// That its reservation was refused says that the bucket was emptier than
 			// that, or not full where that is more: on average by half.
-			q.empty(l.current, min(reserve[d], time.Duration(l.current*float64(q.burst)))/2)
+			q.empty(l.current, min(reserve[d], q.capacity(l.current))/2)
 		}
 		q.window.change(g.at, entry{charged: -reserve[d], extra: -surplus(reserve[d], expect[d])})
 	}
@@ -530,7 +530,7 @@ func (l *Ledger) View(now time.Time) View {
 
 // level returns what the strictest shape that stands has room for.
 func (r *replica) level(share float64) time.Duration {
-	level := time.Duration(share*float64(r.burst)) - max(r.debt, 0)
+	level := r.capacity(share) - max(r.debt, 0)
 	return min(level, r.window.room(r.minutely()))
 }
 

@@ -78,11 +78,21 @@ func (r *replica) earn(dt time.Duration, share, top float64) {
 	r.least = max(r.least-time.Duration(float64(dt)*top), 0)
 }
 
+// capacity returns what the bucket holds. Others who take a part of the rate leave
+// what accepts have proved of it; but one that holds little, of which they have
+// proved nothing, may be that of a quota that was cut: the smallest has its share.
+func (r *replica) capacity(share float64) time.Duration {
+	if share > 1 {
+		return time.Duration(share * float64(r.burst))
+	}
+	return r.burst - time.Duration((1-share)*float64(smallest))
+}
+
 // wait returns how long the bucket needs until it admits a reservation: it has
 // room, or is full (one larger than the bucket overdraws it). The margins are
 // how much more the debt, and the debt with the reservation, may really be.
 func (r *replica) wait(reserve, debtMargin, margin time.Duration, share float64) time.Duration {
-	over := r.debt + min(reserve+margin-time.Duration(share*float64(r.burst)), debtMargin)
+	over := r.debt + min(reserve+margin-r.capacity(share), debtMargin)
 	if over <= 0 {
 		return 0
 	}
@@ -122,22 +132,22 @@ func (r *replica) refused(reserve time.Duration) {
 
 // empty takes the bucket to hold no more than that.
 func (r *replica) empty(share float64, but time.Duration) {
-	r.debt = max(r.debt, time.Duration(share*float64(r.burst))-but)
+	r.debt = max(r.debt, r.capacity(share)-but)
 }
 
 // found forgets what an exploration that a bucket ended seemed to owe: what was
 // accepted was there, so that it is empty by now, and no more than that.
 func (r *replica) found(reserve time.Duration, share float64) {
 	if r.window.kind == neither {
-		r.debt = min(r.debt, time.Duration(share*float64(r.burst))+reserve)
+		r.debt = min(r.debt, r.capacity(share)+reserve)
 	}
 }
 
 // resize keeps what the bucket holds, though not more than all of it, where the
 // share changes by so much: that others take less earns us nothing at once.
-func (r *replica) resize(by float64) {
+func (r *replica) resize(was, share float64) {
 	if r.debt > 0 {
-		r.debt = max(r.debt+time.Duration(by*float64(r.burst)), 0)
+		r.debt = max(r.debt+r.capacity(share)-r.capacity(was), 0)
 	}
 }
 

@@ -338,6 +338,17 @@ func (l *Ledger) minuteStands() bool {
 	return false
 }
 
+// minuteFull reports whether we have taken all of a minute by the clock, where that may
+// keep the pace.
+func (l *Ledger) minuteFull() bool {
+	for d := range l.quota {
+		if q := &l.quota[d]; q.cost > 0 && q.minutely() && q.window.kind == calendar && q.window.turn.charged > q.window.limit() {
+			return true
+		}
+	}
+	return false
+}
+
 // begin notes a start that is not safe, and reports whether it belongs to an
 // exploration.
 func (e *exploration) begin(l *Ledger, p permits) bool {

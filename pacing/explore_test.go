@@ -132,6 +132,37 @@ func TestFlightBeyondTheBucket(t *testing.T) {
 	}
 }
 
+// An exploration that is refused in a clock's minute which we have filled leaves what
+// the bucket beside it holds, for the minute's turn.
+func TestFullMinuteExplainsARefusal(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		taken int64 // tokens, of 60,000 a minute, at its begin
+		left  time.Duration
+	}{
+		{"a full minute", 60_000, 40 * time.Second},
+		{"one with room", 50_000, 500 * time.Millisecond},
+	} {
+		l := NewLedger(Limits{TPM: 60_000}, start.Truncate(minute))
+		now := start.Truncate(minute).Add(time.Hour + time.Second)
+		l.advance(now)
+		q := &l.quota[tokens]
+		q.burst, q.debt, q.window.kind = minute, 0, calendar
+		l.settle(l.Start(fixed(test.taken), now), test.taken, test.taken, l.now)
+		now = now.Add(40 * time.Second)
+		l.advance(now)
+		l.explore = exploration{on: true, beyond: everything, from: l.now, rounds: 2}
+		q.debt = 20 * time.Second // of which the refused one is none
+		g := l.Start(fixed(1_000), now)
+		g.beyond = true
+		l.Refuse(g, now.Add(50*time.Millisecond))
+		if left := q.burst - q.debt; (left - test.left).Abs() > 100*time.Millisecond {
+			t.Errorf("%s: the bucket holds %v, want %v", test.name, left, test.left)
+		}
+	}
+}
+
 // An exploration by the clock begins when the pace has caught up with what the
 // minute took at its turn: at once, where that was at the pace already.
 func TestExplorationCatchesUpWithTheMinute(t *testing.T) {

@@ -390,11 +390,13 @@ func (l *Ledger) Refuse(g Grant, now time.Time) {
 		}
 	}
 	l.doubtReopening()
+	// An exploration of a minute that we have filled ourselves says nothing of the bucket.
+	explained := g.beyond && l.explore.beyond == everything && l.minuteFull()
 	reserve, expect := l.costs(g.charge)
 	for d := range l.quota {
 		q := &l.quota[d]
 		q.refused(reserve[d])
-		if l.reopening == 0 {
+		if l.reopening == 0 && !explained {
 			// That its reservation was refused says that the bucket was emptier than
 			// that, or not full where that is more: on average by half.
 			q.empty(l.current, min(reserve[d], q.capacity(l.current))/2)

@@ -226,7 +226,7 @@ func (l *Ledger) raise() {
 // forget goes back to knowing nothing of the shape.
 func (l *Ledger) forget() {
 	for d := range l.quota {
-		l.quota[d].burst = smallest
+		l.quota[d].burst, l.quota[d].even = smallest, 0
 		l.quota[d].window.kind = rolling
 	}
 	l.witnesses.first = l.witnesses.next
@@ -304,10 +304,11 @@ func (e *exploration) when(l *Ledger, p permits) (time.Duration, scope) {
 	// Where one alone is in the way, to go beyond it costs nothing if the other is the
 	// real one: beyond the minute, which over-reserved work meets at half of the
 	// quota, a bucket will not throttle; beyond a bucket, a minute by the clock will
-	// not, which admits all of itself at once. (So does a rolling one. But beside a
-	// neighbour, what leaves it in bursts and is started again in bursts throttles
-	// more than a small bucket's even pace.) It goes on until a throttle, or until
-	// nothing is in the way.
+	// not, which admits all of itself at once. So will a rolling one; but what leaves
+	// that in bursts, and is started again in bursts, throttles more beside others than a
+	// small bucket's even pace does. So there it is for a bucket that holds few jobs, and
+	// forgotten when others come. It goes on until a throttle, or until nothing is in
+	// the way.
 	again := l.firm && e.owed <= 0 // nothing else will refute it
 	mayMinute := e.on && e.beyond == theMinute || !e.tried[theMinute] || again
 	if t := max(at, p.buckets); mayMinute && t < p.all && t > l.born+minute {
@@ -363,6 +364,12 @@ func (e *exploration) begin(l *Ledger, p permits) bool {
 			e.rounds++
 		case theMinute:
 			e.tried[theMinute] = true
+		case theBucket:
+			for d := range l.quota {
+				if q := &l.quota[d]; q.window.kind == rolling && q.even == 0 {
+					q.even = q.burst
+				}
+			}
 		}
 	}
 	return true

@@ -94,6 +94,46 @@ func TestBucketIsExploredBesideTheClock(t *testing.T) {
 	}
 }
 
+// Beside a rolling minute a bucket is explored where it holds few jobs; and what that
+// proved is forgotten when others are heard of.
+func TestBucketIsExploredBesideARollingMinute(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		tpm  float64
+		work work
+		few  bool
+	}{
+		{10_000, honest, true},
+		{400_000, honest, false},
+	} {
+		s := scenario{configured: Limits{TPM: test.tpm}, work: test.work, lasts: time.Hour}
+		far := &gated{limiter: &rollingMinute{}}
+		p := s.player(far, 1)
+		p.world.run(s.lasts - 10*time.Minute)
+		q := &p.ledger.quota[tokens]
+		if explored := q.even > 0; explored != test.few || explored && q.burst < 40*time.Second || q.window.kind != rolling {
+			t.Errorf("%.0f a minute: a %s is believed in, explored: %v, want %v", test.tpm, q.shape(), explored, test.few)
+		}
+		even := q.even
+		far.refuse = 4
+		p.world.run(s.lasts)
+		if far.refuse > 0 || q.even > 0 || test.few && q.burst != even {
+			t.Errorf("%.0f a minute: %d refusals are left, a %s is believed in, want what was before it was explored, %v", test.tpm, far.refuse, q.shape(), even)
+		}
+	}
+}
+
+func TestEvenlyKeepsWhatThereIs(t *testing.T) {
+	t.Parallel()
+	r := replica{cost: 1, burst: 50 * time.Second, even: 20 * time.Second, debt: 45 * time.Second, took: time.Second}
+	for range 2 {
+		r.evenly()
+		if r.burst != 20*time.Second || r.debt != 15*time.Second || r.even != 0 || r.took != time.Second {
+			t.Errorf("burst %v, debt %v, even %v, took %v; want 20s, 15s, 0s, 1s", r.burst, r.debt, r.even, r.took)
+		}
+	}
+}
+
 // A flight of an exploration beyond a bucket is paid for as any other, beside what
 // is owed already, and only starts that went beyond it say that there is one.
 func TestFlightBeyondTheBucket(t *testing.T) {

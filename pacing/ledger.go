@@ -175,7 +175,7 @@ func surplus(reserve, expect time.Duration) time.Duration { return max(expect-re
 // and by everything.
 type permits struct {
 	buckets time.Duration
-	minutes time.Duration // by the clock, where they may keep the pace and buckets are in the way; else never
+	minutes time.Duration // where a bucket is in the way that may be explored alone; else never
 	// Every shape that stands, the time between oversize starts, and the number in
 	// flight of an unpaced quota.
 	all time.Duration
@@ -209,7 +209,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (p permits) {
 		}
 	}
 	p.minutes = never
-	if p.buckets > from && l.keeper() == calendar {
+	if kind := l.keeper(); p.buckets > from && (kind == calendar || kind == rolling && l.coarse(reserve)) {
 		p.minutes = l.room(amount, from)
 	}
 	p.all = p.buckets
@@ -221,6 +221,16 @@ func (l *Ledger) safe(c Charge, from time.Duration) (p permits) {
 		p.all = max(p.all, l.now+pauseMost) // or earlier, when one of them ends
 	}
 	return p
+}
+
+// coarse reports whether a bucket holds fewer than four such reservations.
+func (l *Ledger) coarse(reserve [dimensions]time.Duration) bool {
+	for d := range l.quota {
+		if 4*reserve[d] > l.quota[d].burst {
+			return true
+		}
+	}
+	return false
 }
 
 // room returns the first time from then on at which the minutes have room.
@@ -460,6 +470,9 @@ func (l *Ledger) throttled(g Grant, now time.Duration) {
 		l.peak = l.inFlight + 1
 	}
 	r.cut = true
+	for d := range l.quota {
+		l.quota[d].evenly()
+	}
 	used := math.Inf(1)
 	if stalled {
 		// A minute that stays full is what it took, and has no rest to find out.

@@ -52,6 +52,7 @@ type replica struct {
 	took  time.Duration // by how much charges and refunds have changed the debt in all
 
 	burst  time.Duration // the largest bucket that accepts have proved, at a share of 1
+	even   time.Duration // what it was before it was explored beside a rolling minute; 0: it was not
 	window window
 }
 
@@ -133,6 +134,16 @@ func (r *replica) refused(reserve time.Duration) {
 // empty takes the bucket to hold no more than that.
 func (r *replica) empty(share float64, but time.Duration) {
 	r.debt = max(r.debt, r.capacity(share)-but)
+}
+
+// evenly forgets what the bucket proved to hold beside a rolling minute; what it has
+// stays. What leaves a minute in bursts is started again in bursts, and others would be
+// in their way.
+func (r *replica) evenly() {
+	if r.even > 0 {
+		r.debt -= r.burst - r.even
+		r.burst, r.even = r.even, 0
+	}
 }
 
 // found forgets what an exploration that a bucket ended seemed to owe: what was

@@ -250,7 +250,7 @@ func scenarios() []scenario {
 	}
 	all = append(all,
 		one("5a", "mixed sizes, 300k TPM", 20, 0, 300_000, mixed, bedrocksim.Model{}, sized),
-		one("5b", "mixed sizes, 3M TPM", 6, 0, 3_000_000, mixed, bedrocksim.Model{}, sized),
+		one("5b", "mixed sizes, 3M TPM", 12, 0, 3_000_000, mixed, bedrocksim.Model{}, sized),
 		one("5c", "some larger than a minute, 60k TPM", 42, 0, 60_000, oversize, bedrocksim.Model{}, sized),
 		one("6a", "four unlike tenants, images", 10, 0, 600_000, unalike, bedrocksim.Model{}, sized),
 		one("6b", "text 30 % denser than believed", 10, 0, 600_000, dense, bedrocksim.Model{}, sized),
@@ -300,7 +300,7 @@ func scenarios() []scenario {
 		bursts, half, rare,
 		one("13a", "2 RPM", 42, 2, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("13b", "10,000 TPM", 42, 0, 10_000, honest, bedrocksim.Model{}, always(0.995, 1)),
-		one("13c", "10,000 RPM", 3, 10_000, 0, short, bedrocksim.Model{}, always(0.995, 1)),
+		one("13c", "10,000 RPM", 4, 10_000, 0, short, bedrocksim.Model{}, always(0.995, 1)),
 		one("13d", "6M TPM", 5, 0, 6_000_000, honest, bedrocksim.Model{}, always(0.995, 1)),
 	)
 	idle := one("14a", "idle for 5 min, then 1,000 jobs, 300 RPM", 9, 300, 0, short, bedrocksim.Model{}, nil)

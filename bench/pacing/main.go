@@ -67,7 +67,7 @@ func parse(args []string, stdout io.Writer) (p plan, err error) {
 	shapes := flags.String("shape", briefShapes, "`names` of limiter shapes, or all")
 	flags.IntVar(&p.seeds, "seeds", 1, "`number` of seeds; figures are medians")
 	flags.DurationVar(&p.length, "length", 0, "virtual `time` of a run, in place of the scenario's own; for scenarios of one phase")
-	flags.BoolVar(&p.told, "told", false, "measure a pacer that was told the limiter wherever that can be told, not only where a target is missed that it might miss too")
+	flags.BoolVar(&p.told, "told", false, "measure the pacers that were told the limiter, one of them all jobs too, wherever that can be told, not only where a target is missed that they might miss too")
 	who := flags.String("peers", "", "`names` of peers to measure too, in scenarios of one model, or all")
 	flags.BoolVar(&p.json, "json", false, "print a JSON object for each run")
 	flags.BoolVar(&p.markdown, "markdown", false, "print a table of docs/pacing.md: by shape or, with -peers or -realtime, beside those")

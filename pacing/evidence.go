@@ -47,9 +47,9 @@ const (
 	// neighbour of ten seconds in each minute ended it for good at a minute).
 	exploreQuiet = 20 * time.Second
 	// explorePrice is the number of successes that each throttle of the last
-	// exploration costs the next, but for the very first. Too small: throttles (3 per 1,000 at 300).
-	// Too large: a raised quota is found late (after some 400 s at 300 RPM with
-	// 1,500, not within 600 s with 4,000).
+	// exploration costs the next, but for the very first. Too small: throttles (3 per
+	// 1,000 at 300). Too large: a raised quota is found late (after some 400 s at 300
+	// RPM with 1,500, not within 600 s with 4,000).
 	explorePrice = 1_200
 	// raiseLeast is the least raise of the quota that is believed in, raiseMost
 	// the most above what was configured. Too small a most: a raised quota is

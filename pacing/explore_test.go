@@ -125,11 +125,24 @@ func TestBucketIsExploredBesideARollingMinute(t *testing.T) {
 
 func TestEvenlyKeepsWhatThereIs(t *testing.T) {
 	t.Parallel()
-	r := replica{cost: 1, burst: 50 * time.Second, even: 20 * time.Second, debt: 45 * time.Second, took: time.Second}
-	for range 2 {
-		r.evenly()
-		if r.burst != 20*time.Second || r.debt != 15*time.Second || r.even != 0 || r.took != time.Second {
-			t.Errorf("burst %v, debt %v, even %v, took %v; want 20s, 15s, 0s, 1s", r.burst, r.debt, r.even, r.took)
+	for _, test := range []struct {
+		kind        minuteKind
+		debt        time.Duration
+		burst, left time.Duration // after
+	}{
+		{rolling, 45 * time.Second, 20 * time.Second, 5 * time.Second},
+		{rolling, 5 * time.Second, 20 * time.Second, 20 * time.Second},
+		{rolling, -3 * time.Second, 20 * time.Second, 23 * time.Second}, // it has been full for 3 s, and still is
+		{calendar, 45 * time.Second, 50 * time.Second, 5 * time.Second}, // its bucket is explored beside that, too
+	} {
+		r := replica{cost: 1, burst: 50 * time.Second, even: 20 * time.Second, debt: test.debt, took: time.Second}
+		r.window.kind = test.kind
+		for range 2 {
+			r.evenly()
+			if r.burst != test.burst || r.burst-r.debt != test.left || r.even != 0 || r.took != time.Second {
+				t.Errorf("%v of debt%s: burst %v, left %v, even %v, took %v; want %v, %v, 0s, 1s",
+					test.debt, test.kind, r.burst, r.burst-r.debt, r.even, r.took, test.burst, test.left)
+			}
 		}
 	}
 }

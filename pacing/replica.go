@@ -136,14 +136,15 @@ func (r *replica) empty(share float64, but time.Duration) {
 	r.debt = max(r.debt, r.capacity(share)-but)
 }
 
-// evenly forgets what the bucket proved to hold beside a rolling minute; what it has
-// stays. What leaves a minute in bursts is started again in bursts, and others would be
-// in their way.
+// evenly forgets what the bucket proved to hold beside a rolling minute, if that still
+// stands; what it has stays. What leaves a minute in bursts is started again in bursts,
+// and others would be in their way.
 func (r *replica) evenly() {
-	if r.even > 0 {
-		r.debt -= r.burst - r.even
-		r.burst, r.even = r.even, 0
+	if r.even > 0 && r.window.kind == rolling {
+		r.debt = max(r.debt-(r.burst-r.even), min(r.debt, 0))
+		r.burst = r.even
 	}
+	r.even = 0
 }
 
 // found forgets what an exploration that a bucket ended seemed to owe: what was
@@ -154,8 +155,8 @@ func (r *replica) found(reserve time.Duration, share float64) {
 	}
 }
 
-// resize keeps what the bucket holds, though not more than all of it, where the
-// share changes by so much: that others take less earns us nothing at once.
+// resize keeps what the bucket holds, though not more than all of it, where the share
+// changes: that others take less earns us nothing at once.
 func (r *replica) resize(was, share float64) {
 	if r.debt > 0 {
 		r.debt = max(r.debt+r.capacity(share)-r.capacity(was), 0)

@@ -99,7 +99,7 @@ func (ws *witnesses) start(l *Ledger, g Grant, reserve [dimensions]time.Duration
 	w := witness{grant: g.id, at: g.at, charge: reserve, beyond: g.beyond}
 	if g.beyond {
 		air := ws.since(g.at - jitter)
-		air[tokens] += l.quota[tokens].time(apart(l.quota[tokens].window.sum.doubt, g.charge.Doubt))
+		air[tokens] += l.quota[tokens].time(Apart(l.quota[tokens].window.sum.doubt, g.charge.Doubt))
 		for d := range w.debt {
 			q := &l.quota[d]
 			w.debt[d] = q.least - air[d]

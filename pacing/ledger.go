@@ -131,7 +131,7 @@ func (l *Ledger) advance(at time.Time) time.Duration {
 	for d := range l.quota {
 		l.quota[d].earn(now-l.now, l.current, l.share.top)
 	}
-	if q := &l.quota[tokens]; q.debt < 0 && q.debt+jitter+q.time(apart(l.fresh, 0)) <= 0 {
+	if q := &l.quota[tokens]; q.debt < 0 && q.debt+jitter+q.time(Apart(l.fresh, 0)) <= 0 {
 		l.full, l.fresh = now, 0
 	}
 	l.emptied.offered += time.Duration(float64(now-l.now) * l.current)
@@ -187,7 +187,7 @@ func (l *Ledger) safe(c Charge, from time.Duration) (p permits) {
 	// How far the debts may be off, without and with this charge, and the minute
 	// with it.
 	off := func(variance float64, own int64) [dimensions]time.Duration {
-		return [...]time.Duration{tokens: l.quota[tokens].time(apart(variance, own))}
+		return [...]time.Duration{tokens: l.quota[tokens].time(Apart(variance, own))}
 	}
 	without, with, whole := off(l.fresh, 0), off(l.fresh, c.Doubt), off(l.quota[tokens].window.sum.doubt, c.Doubt)
 	p.buckets = from
@@ -248,9 +248,10 @@ func (l *Ledger) room(amount [dimensions]time.Duration, from time.Duration) (at 
 	return at
 }
 
-// apart returns how many tokens more than estimated reservations of that variance
-// may be, with one of that doubt among them.
-func apart(variance float64, own int64) int64 {
+// Apart returns how many tokens more than estimated some reservations may be: those
+// whose squared doubts (Charge.Doubt, in tokens) sum up to the variance, and one of its
+// own doubt.
+func Apart(variance float64, own int64) int64 {
 	return int64(sigmas * math.Sqrt(variance+float64(own)*float64(own)))
 }
 

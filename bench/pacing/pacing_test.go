@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluicehq/sluice/internal/localaws/bedrocksim"
+	"github.com/sluicehq/sluice/pacing"
 )
 
 func TestMain(m *testing.M) {
@@ -254,6 +255,32 @@ func TestToldFollows(t *testing.T) {
 				t.Error(c.Error)
 			}
 		}
+	}
+}
+
+// The pacer that was told the shape knows of a job what Sluice knows: two that look
+// alike cost it the same, until the first has ended.
+func TestShapeKnowsNoSizes(t *testing.T) {
+	t.Parallel()
+	estimating := func() *estimates {
+		return &estimates{Estimator: pacing.NewEstimator(1, 0), open: map[int]pacing.Charge{}}
+	}
+	small := truth{index: 1, bytes: 4_000, input: 1_000, output: 10, maxTokens: 500}
+	large := truth{index: 2, bytes: 4_000, input: 2_000, output: 400, maxTokens: 500}
+	tr := track{tpm: 100_000}
+	sizes := newReplica(tr, []account{&window{}}, replica{})
+	shape := newReplica(tr, []account{&window{}}, replica{estimates: estimating()})
+	if sizes.costs(small) == sizes.costs(large) || shape.costs(small) != shape.costs(large) {
+		t.Errorf("told: %v and %v; the shape alone: %v and %v", sizes.costs(small), sizes.costs(large), shape.costs(small), shape.costs(large))
+	}
+	before := shape.costs(large)
+	now := time.Now()
+	shape.start(now, small)
+	if shape.costs(large) != before || shape.estimates.margin(large) <= estimating().margin(large) {
+		t.Errorf("a start made costs %v of %v, and the margin %v", shape.costs(large), before, shape.estimates.margin(large))
+	}
+	if shape.end(now, now, small, false); shape.costs(large)[1] >= before[1] {
+		t.Errorf("after a smaller one has ended: %v, before %v", shape.costs(large), before)
 	}
 }
 

@@ -407,9 +407,6 @@ type estimates struct {
 	variance float64               // of those
 }
 
-// sigmas are what pacing.Ledger's margin for estimates is made of.
-const sigmas = 2.5 * 1.25
-
 func (e *estimates) of(t truth) pacing.Charge {
 	if c, ok := e.open[t.index]; ok {
 		return c
@@ -418,8 +415,7 @@ func (e *estimates) of(t truth) pacing.Charge {
 }
 
 func (e *estimates) margin(t truth) float64 {
-	own := float64(e.of(t).Doubt)
-	return sigmas * math.Sqrt(e.variance+own*own)
+	return float64(pacing.Apart(e.variance, e.of(t).Doubt))
 }
 
 func (e *estimates) start(t truth) {

@@ -123,6 +123,20 @@ func TestBucketIsExploredBesideARollingMinute(t *testing.T) {
 	}
 }
 
+// Nothing is known of a shape that was forgotten: no earlier bucket comes back with the
+// next cut.
+func TestForgottenIsForgotten(t *testing.T) {
+	t.Parallel()
+	l := NewLedger(Limits{TPM: 10_000}, start)
+	q := &l.quota[tokens]
+	q.burst, q.even = 50*time.Second, 20*time.Second
+	l.forget()
+	q.evenly()
+	if q.burst != smallest {
+		t.Errorf("a bucket of %v is believed in, want %v", q.burst, smallest)
+	}
+}
+
 func TestEvenlyKeepsWhatThereIs(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -190,25 +204,31 @@ func TestFlightBeyondTheBucket(t *testing.T) {
 func TestFullMinuteExplainsARefusal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name  string
-		taken int64 // tokens, of 60,000 a minute, at its begin
-		left  time.Duration
+		name   string
+		taken  int64 // tokens, of 60,000 a minute, at its begin
+		beyond bool
+		scope  scope
+		kind   minuteKind
+		left   time.Duration
 	}{
-		{"a full minute", 60_000, 40 * time.Second},
-		{"one with room", 50_000, 500 * time.Millisecond},
+		{"a full minute", 60_000, true, everything, calendar, 40 * time.Second},
+		{"one with room", 50_000, true, everything, calendar, 500 * time.Millisecond},
+		{"one that is explored alone", 60_000, true, theMinute, calendar, 500 * time.Millisecond},
+		{"a rolling one", 60_000, true, everything, rolling, 500 * time.Millisecond},
+		{"a start that was safe", 60_000, false, everything, calendar, 500 * time.Millisecond},
 	} {
 		l := NewLedger(Limits{TPM: 60_000}, start.Truncate(minute))
 		now := start.Truncate(minute).Add(time.Hour + time.Second)
 		l.advance(now)
 		q := &l.quota[tokens]
-		q.burst, q.debt, q.window.kind = minute, 0, calendar
+		q.burst, q.debt, q.window.kind = minute, 0, test.kind
 		l.settle(l.Start(fixed(test.taken), now), test.taken, test.taken, l.now)
 		now = now.Add(40 * time.Second)
 		l.advance(now)
-		l.explore = exploration{on: true, beyond: everything, from: l.now, rounds: 2}
 		q.debt = 20 * time.Second // of which the refused one is none
 		g := l.Start(fixed(1_000), now)
-		g.beyond = true
+		g.beyond = test.beyond
+		l.explore = exploration{on: true, beyond: test.scope, from: l.now, rounds: 2}
 		l.Refuse(g, now.Add(50*time.Millisecond))
 		if left := q.burst - q.debt; (left - test.left).Abs() > 100*time.Millisecond {
 			t.Errorf("%s: the bucket holds %v, want %v", test.name, left, test.left)
